@@ -1,0 +1,3 @@
+//! `walstream`: streaming replication for SQLite.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Capture, shadow WAL, upload, compaction, retention and restore of SQLite databases.
