@@ -1,0 +1,18 @@
+//! What the tests share. Nothing here is a stand-in: the S3 server answers real requests, the peer is the real
+//! Litestream, the application is real SQLite.
+//!
+//! Every helper panics with a sentence that says what to do; every wait has a deadline; every process that is
+//! started is ended by its id when its handle is dropped.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "used by tests only")]
+
+pub mod http;
+pub mod moto;
+pub mod process;
+pub mod tools;
+pub mod wait;
+
+pub use moto::Moto;
+pub use process::{Finished, Running};
+pub use tools::{Tool, tool};
+pub use wait::{eventually, wait_until};
