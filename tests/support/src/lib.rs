@@ -6,13 +6,21 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "used by tests only")]
 
+pub mod app;
+pub mod app_process;
+pub mod compare;
 pub mod http;
 pub mod moto;
 pub mod process;
+pub mod program;
+pub mod replica;
 pub mod tools;
 pub mod wait;
 
+pub use app::App;
+pub use app_process::AppProcess;
 pub use moto::Moto;
 pub use process::{Finished, Running};
+pub use program::{Daemon, Program};
 pub use tools::{Tool, tool};
 pub use wait::{eventually, wait_until};

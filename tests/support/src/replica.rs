@@ -1,0 +1,50 @@
+//! Looking into a replica that is a directory, past every program.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The LTX files of one level of a directory replica, as (first TXID, last TXID, path), in order.
+pub fn ltx_files(replica: &Path, level: u8) -> Vec<(u64, u64, PathBuf)> {
+    let folder = replica.join(format!("ltx/{level}"));
+    let Ok(entries) = fs::read_dir(&folder) else { return Vec::new() };
+    let mut files: Vec<_> = entries
+        .filter_map(|entry| {
+            let path = entry.unwrap().path();
+            let (min, max) = path.file_name()?.to_str()?.strip_suffix(".ltx")?.split_once('-')?;
+            Some((u64::from_str_radix(min, 16).ok()?, u64::from_str_radix(max, 16).ok()?, path.clone()))
+        })
+        .collect();
+    files.sort();
+    files
+}
+
+/// The last TXID of every file on any level, in order, each once: all that `restore -txid` must be able to give.
+pub fn txids(replica: &Path) -> Vec<u64> {
+    let mut txids: Vec<u64> =
+        (0..=9).flat_map(|level| ltx_files(replica, level)).map(|(_, last, _)| last).collect();
+    txids.sort_unstable();
+    txids.dedup();
+    txids
+}
+
+/// The newest TXID of level 0, or 0 for an empty replica.
+pub fn newest_txid(replica: &Path) -> u64 {
+    ltx_files(replica, 0).last().map_or(0, |(_, last, _)| *last)
+}
+
+/// The bytes of all regular files below a folder.
+pub fn bytes_below(folder: &Path) -> u64 {
+    let Ok(entries) = fs::read_dir(folder) else { return 0 };
+    entries
+        .map(|entry| {
+            let entry = entry.unwrap();
+            let metadata = entry.metadata().unwrap();
+            if metadata.is_dir() { bytes_below(&entry.path()) } else { metadata.len() }
+        })
+        .sum()
+}
+
+/// The `file://` URL of a folder.
+pub fn file_url(folder: &Path) -> String {
+    format!("file://{}", folder.display())
+}
