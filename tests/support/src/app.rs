@@ -16,10 +16,16 @@ pub struct App {
 impl App {
     /// Creates the database with its schema, or opens it.
     pub fn open(path: impl Into<PathBuf>) -> App {
+        App::open_with(path, "")
+    }
+
+    /// Creates the database after some pragmas that must come first, such as `PRAGMA page_size = 512`.
+    pub fn open_with(path: impl Into<PathBuf>, pragmas: &str) -> App {
         let path = path.into();
         let connection = Connection::open(&path).unwrap();
         connection.busy_timeout(std::time::Duration::from_secs(30)).unwrap();
         let app = App { connection, path };
+        app.execute(pragmas);
         app.execute(SCHEMA);
         app
     }

@@ -1,0 +1,17 @@
+//! walstream beside the real Litestream 0.5.17: what one writes the other reads, on a directory and on S3.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+mod across;
+mod place;
+mod take_over;
+
+use walstream_test_support::Program;
+
+fn walstream() -> Program {
+    Program::walstream(env!("CARGO_BIN_EXE_walstream"))
+}
+
+fn litestream() -> Program {
+    Program::litestream()
+}
