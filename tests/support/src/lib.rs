@@ -9,6 +9,7 @@
 pub mod app;
 pub mod app_process;
 pub mod compare;
+pub mod golden;
 pub mod http;
 pub mod moto;
 pub mod process;
