@@ -28,6 +28,14 @@ impl Checksum {
         }
     }
 
+    /// What a field holds for an optional checksum: 0 for none.
+    pub(crate) const fn to_stored(checksum: Option<Self>) -> u64 {
+        match checksum {
+            None => 0,
+            Some(checksum) => checksum.0,
+        }
+    }
+
     /// The value as stored, bit 63 set.
     pub const fn get(self) -> u64 {
         self.0
