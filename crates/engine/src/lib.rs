@@ -11,8 +11,12 @@
 
 pub mod clock;
 pub mod error;
+pub mod history;
 pub mod options;
 pub mod restore;
+mod stream;
+#[cfg(test)]
+mod testing;
 
 pub use error::EngineError;
 pub use options::{DatabaseOptions, HistoryOptions, default_meta_path};
