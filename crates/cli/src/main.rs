@@ -1,3 +1,66 @@
 //! `walstream`: streaming replication for SQLite.
+//!
+//! | question | module |
+//! |---|---|
+//! | what was typed | `args`, `argv`, `help` |
+//! | what it does | `commands`, one file each |
+//! | what the configuration file says | `config` |
+//! | the process around it | `logging`, `signals`, `exec`, `output`, `progress` |
 
-fn main() {}
+mod args;
+mod argv;
+mod commands;
+mod config;
+mod connect;
+mod error;
+mod exec;
+mod help;
+mod logging;
+mod output;
+mod progress;
+mod signals;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use args::{Command, Invocation};
+use commands::{databases, demo, ltx, replicate, restore, version};
+use error::CliError;
+
+fn main() -> ExitCode {
+    match args::parse(std::env::args_os().skip(1)).and_then(run) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("{}", error.report());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(invocation: Invocation) -> Result<ExitCode, CliError> {
+    let command = match invocation {
+        Invocation::Run(command) => command,
+        Invocation::Print { text, success } => {
+            output::print(&text)?;
+            return Ok(if success { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
+    };
+    let done = |()| ExitCode::SUCCESS;
+    match command {
+        Command::Replicate(args) => block_on(replicate::run(args)),
+        Command::Restore(args) => block_on(restore::run(args)).map(done),
+        Command::Ltx(args) => block_on(ltx::run(args)).map(done),
+        Command::Databases(args) => databases::run(&args).map(done),
+        Command::Demo(args) => block_on(demo::run(args)).map(done),
+        Command::Version(args) => version::run(&args).map(done),
+    }
+}
+
+fn block_on<T>(future: impl Future<Output = Result<T, CliError>>) -> Result<T, CliError> {
+    let runtime = tokio::runtime::Runtime::new()
+        .map_err(|error| CliError::new(format!("cannot start the runtime: {error}")))?;
+    let result = runtime.block_on(future);
+    // A request that hangs in a blocking thread must not keep the process alive.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    result
+}

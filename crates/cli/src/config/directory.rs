@@ -1,0 +1,104 @@
+//! A directory entry of `dbs`: every SQLite database in it whose name matches a pattern.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use walstream_engine::default_meta_path;
+use walstream_storage::ReplicaConfig;
+
+use super::glob::Glob;
+use super::replica::below;
+use super::{ConfigError, DatabaseConfig, DatabaseSettings};
+
+/// What a directory entry says.
+#[derive(Debug)]
+pub(crate) struct Directory {
+    pub(super) path: PathBuf,
+    pub(super) pattern: Glob,
+    pub(super) recursive: bool,
+    /// Folder below which the metadata folders are laid out like the databases.
+    pub(super) meta_path: Option<PathBuf>,
+    /// The same with the layout `<meta-dir>/<database>-litestream`.
+    pub(super) meta_dir: Option<PathBuf>,
+    /// The replica of a database is below this one, under the database's relative path.
+    pub(super) replica: ReplicaConfig,
+    pub(super) settings: DatabaseSettings,
+}
+
+impl Directory {
+    /// The databases that are there now, in order of their paths.
+    pub(super) fn search(&self) -> Result<Vec<DatabaseConfig>, ConfigError> {
+        let mut found = Vec::new();
+        self.search_below(&self.path, &mut found)
+            .map_err(|(path, error)| ConfigError::new(format!("cannot search directory {}: {error}", path.display())))?;
+        if found.is_empty() {
+            return Err(ConfigError::new(format!("no SQLite databases found in directory {}", self.path.display()))
+                .hint("look at pattern and recursive; an empty file is not a database yet"));
+        }
+        found.sort();
+        Ok(found.iter().filter_map(|path| self.database(path)).collect())
+    }
+
+    /// The settings for a database below this directory, whether or not it exists.
+    pub(super) fn database(&self, path: &Path) -> Option<DatabaseConfig> {
+        let relative = path.strip_prefix(&self.path).ok()?;
+        let folder = relative.parent()?;
+        if !self.names(relative) || !(self.recursive || folder == Path::new("")) {
+            return None;
+        }
+        Some(DatabaseConfig {
+            path: path.to_owned(),
+            meta_path: self.meta_path_of(path, relative),
+            replica: below(&self.replica, relative),
+            settings: self.settings.clone(),
+        })
+    }
+
+    fn names(&self, path: &Path) -> bool {
+        path.file_name().and_then(|name| name.to_str()).is_some_and(|name| self.pattern.matches(name))
+    }
+
+    fn meta_path_of(&self, path: &Path, relative: &Path) -> PathBuf {
+        match (&self.meta_path, &self.meta_dir) {
+            (Some(base), _) => default_meta_path(&base.join(relative)),
+            (None, Some(base)) => {
+                let mut folder = base.join(relative).into_os_string();
+                folder.push("-litestream");
+                folder.into()
+            }
+            (None, None) => default_meta_path(path),
+        }
+    }
+
+    /// Symbolic links to directories are not followed, so the search ends.
+    fn search_below(&self, folder: &Path, found: &mut Vec<PathBuf>) -> Result<(), (PathBuf, io::Error)> {
+        let at = |error| (folder.to_owned(), error);
+        for entry in fs::read_dir(folder).map_err(at)? {
+            let entry = entry.map_err(at)?;
+            let path = entry.path();
+            if entry.file_type().map_err(at)?.is_dir() {
+                if self.recursive && !is_meta_folder(&path) {
+                    self.search_below(&path, found)?;
+                }
+            } else if self.names(&path) && is_database(&path) {
+                found.push(path);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_meta_folder(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.as_encoded_bytes().ends_with(b"-litestream"))
+}
+
+/// Whether a file begins as every SQLite database does. One that cannot be read is none.
+fn is_database(path: &Path) -> bool {
+    // Opening a named pipe would wait for a writer.
+    if !fs::metadata(path).is_ok_and(|metadata| metadata.is_file()) {
+        return false;
+    }
+    let mut magic = [0; 16];
+    File::open(path).and_then(|mut file| file.read_exact(&mut magic)).is_ok() && magic == *b"SQLite format 3\0"
+}

@@ -1,0 +1,273 @@
+//! From keys to a checked configuration: validation in the peer's order and words, then defaults.
+
+use std::path::Path;
+use std::time::Duration;
+
+use walstream_engine::{HistoryOptions, default_meta_path};
+use walstream_ltx::Level;
+
+use super::directory::Directory;
+use super::duration::GoDuration;
+use super::keys::{DatabaseKeys, LevelKeys, Mark, ReplicaKeys, RootKeys, SnapshotKeys};
+use super::replica;
+use super::{
+    Config, ConfigError, DatabaseConfig, DatabaseSettings, Entry, ShutdownSettings, expand_path,
+};
+use crate::logging::LogOptions;
+
+/// Checks everything and fills in defaults.
+pub(super) fn resolve(mut root: RootKeys) -> Result<Config, ConfigError> {
+    let history = history(&root)?;
+    let shutdown = shutdown(&root)?;
+    heartbeat(&root)?;
+    let logging = LogOptions::from_keys(root.logging.take().unwrap_or_default())?;
+    let mut warnings = warnings(&root);
+    let mut entries = Vec::new();
+    for (index, database) in std::mem::take(&mut root.dbs).into_iter().enumerate() {
+        let number = index + 1;
+        warnings.extend(obsolete(&database));
+        let entry = entry(number, database, &root, &history)?;
+        if let Some(first) = entries.iter().position(|other| same_path(other, &entry)) {
+            return Err(duplicate(number, first + 1, &entry));
+        }
+        entries.push(entry);
+    }
+    Ok(Config { entries, exec: root.exec.filter(|exec| !exec.is_empty()), logging, shutdown, warnings })
+}
+
+/// `field: reason (got value)`, as the peer says it.
+fn invalid(field: &str, reason: &str, got: impl std::fmt::Display) -> ConfigError {
+    ConfigError::new(format!("{field}: {reason} (got {got})"))
+}
+
+fn positive(field: &str, what: &str, value: GoDuration) -> Result<Duration, ConfigError> {
+    value.positive().ok_or_else(|| invalid(field, &format!("{what} must be greater than 0"), value))
+}
+
+fn not_negative(field: &str, what: &str, value: GoDuration) -> Result<Duration, ConfigError> {
+    value.not_negative().ok_or_else(|| invalid(field, &format!("{what} must not be negative"), value))
+}
+
+/// Overwrites a default with a key that was given and is valid.
+fn set<T>(target: &mut T, given: Option<Result<T, ConfigError>>) -> Result<(), ConfigError> {
+    if let Some(value) = given {
+        *target = value?;
+    }
+    Ok(())
+}
+
+fn history(root: &RootKeys) -> Result<HistoryOptions, ConfigError> {
+    let mut history = HistoryOptions::default();
+    snapshot("snapshot", root.snapshot.as_ref(), &mut history)?;
+    set(&mut history.l0_retention, root.l0_retention.map(|d| not_negative("l0-retention", "l0 retention", d)))?;
+    let field = "l0-retention-check-interval";
+    set(
+        &mut history.l0_retention_check_interval,
+        root.l0_retention_check_interval.map(|d| positive(field, "l0 retention check interval", d)),
+    )?;
+    set(&mut history.levels, root.levels.as_deref().map(levels))?;
+    if let Some(enabled) = root.retention.as_ref().and_then(|retention| retention.enabled) {
+        history.retention_enabled = enabled;
+    }
+    history.verify_compaction = root.verify_compaction.unwrap_or(history.verify_compaction);
+    Ok(history)
+}
+
+fn snapshot(field: &str, keys: Option<&SnapshotKeys>, history: &mut HistoryOptions) -> Result<(), ConfigError> {
+    let Some(keys) = keys else { return Ok(()) };
+    let interval = |d| positive(&format!("{field}.interval"), "snapshot interval", d);
+    let retention = |d| positive(&format!("{field}.retention"), "snapshot retention", d);
+    set(&mut history.snapshot_interval, keys.interval.map(interval))?;
+    set(&mut history.snapshot_retention, keys.retention.map(retention))
+}
+
+fn levels(levels: &[LevelKeys]) -> Result<Vec<Duration>, ConfigError> {
+    if levels.len() > Level::MAX_COMPACTION_LEVELS {
+        let reason = format!("compaction level cannot exceed {}", Level::MAX_COMPACTION_LEVELS);
+        return Err(invalid("levels", &reason, levels.len()));
+    }
+    let interval = |(index, level): (usize, &LevelKeys)| {
+        positive(&format!("levels[{index}].interval"), "compaction interval", level.interval)
+    };
+    levels.iter().enumerate().map(interval).collect()
+}
+
+fn shutdown(root: &RootKeys) -> Result<ShutdownSettings, ConfigError> {
+    let mut shutdown = ShutdownSettings::default();
+    let timeout = |d: GoDuration| {
+        let field = "shutdown-sync-timeout";
+        d.not_negative().ok_or_else(|| invalid(field, "shutdown-sync-timeout must be >= 0", d))
+    };
+    set(&mut shutdown.timeout, root.shutdown_sync_timeout.map(timeout))?;
+    let interval = |d| positive("shutdown-sync-interval", "shutdown sync interval", d);
+    set(&mut shutdown.retry_interval, root.shutdown_sync_interval.map(interval))?;
+    Ok(shutdown)
+}
+
+fn heartbeat(root: &RootKeys) -> Result<(), ConfigError> {
+    let url = root.heartbeat_url.as_deref().unwrap_or_default();
+    if !(url.is_empty() || url.starts_with("http://") || url.starts_with("https://")) {
+        return Err(invalid("heartbeat-url", "heartbeat URL must be a valid HTTP or HTTPS URL", url));
+    }
+    match root.heartbeat_interval {
+        Some(interval) if interval < GoDuration::from(Duration::from_secs(60)) => {
+            Err(invalid("heartbeat-interval", "heartbeat interval must be at least 1 minute", interval))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Keys whose feature is not there yet. Replication is not affected, so they do not stop it.
+fn warnings(root: &RootKeys) -> Vec<String> {
+    let given = [
+        ("addr", root.addr.is_some(), "there is no metrics listener"),
+        ("mcp-addr", root.mcp_addr.is_some(), "there is no MCP listener"),
+        ("socket", root.socket.as_ref().is_some_and(|s| s.enabled), "there is no control socket"),
+        ("heartbeat-url", root.heartbeat_url.is_some(), "no heartbeat is sent"),
+        (
+            "validation.interval",
+            root.validation.as_ref().is_some_and(|v| v.interval.is_some()),
+            "nothing is validated periodically",
+        ),
+    ];
+    given
+        .into_iter()
+        .filter(|(_, given, _)| *given)
+        .map(|(key, _, effect)| format!("{key} is not supported yet and ignored: {effect}"))
+        .collect()
+}
+
+/// Keys of version 0.3, each with what replaces it.
+fn obsolete(database: &DatabaseKeys) -> Vec<String> {
+    let replica = database.replica.as_ref().or_else(|| database.replicas.as_ref()?.first());
+    let of_replica = |pick: fn(&ReplicaKeys) -> &Option<Mark>| replica.is_some_and(|r| pick(r).is_some());
+    let given = [
+        (
+            "max-checkpoint-page-count",
+            database.max_checkpoint_page_count.is_some(),
+            "checkpoints are bounded by themselves; remove it",
+        ),
+        (
+            "shadow-retention",
+            database.shadow_retention.is_some(),
+            "local files are kept until they are uploaded; remove it",
+        ),
+        ("name", of_replica(|r| &r.name), "a database has one replica, which needs no name; remove it"),
+        ("retention", of_replica(|r| &r.retention), "write snapshot.retention, at the top level or of the database"),
+        ("retention-check-interval", of_replica(|r| &r.retention_check_interval), "remove it"),
+        (
+            "snapshot-interval",
+            of_replica(|r| &r.snapshot_interval),
+            "write snapshot.interval, at the top level or of the database",
+        ),
+        ("validation-interval", of_replica(|r| &r.validation_interval), "remove it"),
+    ];
+    let place = database.path.as_deref().or(database.dir.as_deref()).unwrap_or_default();
+    given
+        .into_iter()
+        .filter(|(_, given, _)| *given)
+        .map(|(key, _, advice)| format!("dbs[{place}]: {key} is a key of version 0.3 and has no effect: {advice}"))
+        .collect()
+}
+
+fn entry(
+    number: usize,
+    mut keys: DatabaseKeys,
+    root: &RootKeys,
+    history: &HistoryOptions,
+) -> Result<Entry, ConfigError> {
+    let wrong = |reason: String| ConfigError::new(format!("database config #{number}: {reason}"));
+    check_combination(&keys).map_err(|reason| wrong(reason.to_owned()))?;
+    let place = match keys.path.as_deref().or(keys.dir.as_deref()) {
+        Some(place) => expand_path(place.as_ref())?,
+        None => return Err(wrong("must specify either 'path' or 'dir'".to_owned())),
+    };
+    let mut replica_keys = replica_keys(&mut keys).map_err(wrong)?;
+    let replica = replica::from_keys(&replica_keys, root)?;
+    replica_keys.inherit(root);
+    let settings = settings(&place, &keys, &replica_keys, history)?;
+    let meta = |key: &Option<String>| key.as_ref().map(|path| expand_path(path.as_ref())).transpose();
+    if keys.path.is_some() {
+        let meta_path = meta(&keys.meta_path)?.unwrap_or_else(|| default_meta_path(&place));
+        return Ok(Entry::Single(DatabaseConfig { path: place, meta_path, replica, settings }));
+    }
+    let pattern = keys.pattern.as_deref().unwrap_or_default().parse();
+    Ok(Entry::Directory(Directory {
+        path: place,
+        pattern: pattern.map_err(|error: super::glob::ParseGlobError| wrong(error.to_string()))?,
+        recursive: keys.recursive,
+        meta_path: meta(&keys.meta_path)?,
+        meta_dir: meta(&keys.meta_dir)?,
+        replica,
+        settings,
+    }))
+}
+
+fn check_combination(keys: &DatabaseKeys) -> Result<(), &'static str> {
+    let is_directory = keys.dir.is_some();
+    let rules = [
+        (keys.path.is_some() && is_directory, "cannot specify both 'path' and 'dir'"),
+        (is_directory && keys.pattern.is_none(), "'pattern' is required when using 'dir'"),
+        (keys.watch && !is_directory, "'watch' can only be enabled with a directory"),
+        (keys.watch, "'watch' is not supported yet; restart when databases were added"),
+        (keys.meta_dir.is_some() && !is_directory, "'meta-dir' can only be used with a directory"),
+        (keys.meta_dir.is_some() && keys.meta_path.is_some(), "cannot specify both 'meta-path' and 'meta-dir'"),
+    ];
+    rules.into_iter().find(|(broken, _)| *broken).map_or(Ok(()), |(_, reason)| Err(reason))
+}
+
+fn replica_keys(keys: &mut DatabaseKeys) -> Result<ReplicaKeys, String> {
+    let mut list = keys.replicas.take().unwrap_or_default();
+    let only = match (keys.replica.take(), list.len()) {
+        (Some(_), 1..) => Err("cannot specify 'replica' and 'replicas' on a database"),
+        (None, 2..) => Err("multiple replicas on a single database are no longer supported"),
+        (Some(replica), 0) => Ok(replica),
+        (None, _) => list.pop().ok_or("must specify replica for database"),
+    };
+    only.map_err(str::to_owned)
+}
+
+fn settings(
+    place: &Path,
+    keys: &DatabaseKeys,
+    replica: &ReplicaKeys,
+    history: &HistoryOptions,
+) -> Result<DatabaseSettings, ConfigError> {
+    let name = |key: &str| format!("dbs[{}].{key}", place.display());
+    let mut settings = DatabaseSettings { history: history.clone(), ..DatabaseSettings::default() };
+    snapshot(&name("snapshot"), keys.snapshot.as_ref(), &mut settings.history)?;
+    let monitor = |d| positive(&name("monitor-interval"), "monitor interval", d);
+    set(&mut settings.monitor_interval, keys.monitor_interval.map(monitor))?;
+    let checkpoint = |d| not_negative(&name("checkpoint-interval"), "checkpoint interval", d);
+    set(&mut settings.checkpoint_interval, keys.checkpoint_interval.map(checkpoint))?;
+    let busy = |d| not_negative(&name("busy-timeout"), "busy timeout", d);
+    set(&mut settings.busy_timeout, keys.busy_timeout.map(busy))?;
+    let sync = |d| positive(&name("replica.sync-interval"), "sync interval", d);
+    set(&mut settings.sync_interval, replica.sync_interval.map(sync))?;
+    let pages = |n: i64| {
+        let valid = u32::try_from(n).ok().filter(|&n| n > 0);
+        let reason = "minimum checkpoint page count must be greater than 0";
+        valid.ok_or_else(|| invalid(&name("min-checkpoint-page-count"), reason, n))
+    };
+    set(&mut settings.min_checkpoint_pages, keys.min_checkpoint_page_count.map(pages))?;
+    let bytes = |n: i64| {
+        let reason = "max sync wal bytes must not be negative";
+        u64::try_from(n).map_err(|_| invalid(&name("max-sync-wal-bytes"), reason, n))
+    };
+    set(&mut settings.max_sync_wal_bytes, keys.max_sync_wal_bytes.map(bytes))?;
+    settings.restore_if_missing = keys.restore_if_db_not_exists;
+    Ok(settings)
+}
+
+fn same_path(a: &Entry, b: &Entry) -> bool {
+    matches!((a, b), (Entry::Single(a), Entry::Single(b)) if a.path == b.path)
+}
+
+fn duplicate(number: usize, first: usize, entry: &Entry) -> ConfigError {
+    let Entry::Single(database) = entry else { return ConfigError::new("duplicate directory") };
+    ConfigError::new(format!(
+        "database config #{number}: duplicate path {:?} (already used by database config #{first}); each \
+         database can be listed only once",
+        database.path.display().to_string()
+    ))
+}

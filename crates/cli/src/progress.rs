@@ -1,0 +1,1 @@
+//! A line on the terminal that shows how far a restore is.
