@@ -67,6 +67,13 @@ pub trait ReplicaClient: Send + Sync + 'static {
     /// Checks once, early and clearly, that the store can be reached and used.
     async fn init(&self) -> Result<(), StorageError>;
 
+    /// Whether the store itself refuses to write over an existing file. Where it does not, a name is looked up before
+    /// it is written, and two writers at the same moment are not told apart: the caller must recognise them by what
+    /// is stored. Some stores have to be tried out for this, once.
+    async fn creates_exclusively(&self) -> Result<bool, StorageError> {
+        Ok(true)
+    }
+
     /// The files of a level whose first TXID is at least `from`, ordered by (min, max).
     async fn list(
         &self,
@@ -75,11 +82,12 @@ pub trait ReplicaClient: Send + Sync + 'static {
         timestamps: TimestampSource,
     ) -> Result<Vec<FileInfo>, StorageError>;
 
-    /// A range of bytes of a file. Reading past the end gives what is there; a range that starts past the
-    /// end is an error, a missing file [`StorageError::NotFound`].
+    /// A range of bytes of a file. Reading past the end gives what is there; a range that starts at or past the end
+    /// is [`StorageError::PastEnd`], a missing file [`StorageError::NotFound`]. An empty range is empty.
     async fn read(&self, level: Level, txids: TxidRange, range: Range<u64>) -> Result<Bytes, StorageError>;
 
-    /// The bytes of a file from an offset to the end, as they arrive.
+    /// The bytes of a file from an offset to the end, as they arrive. An offset at or past the end is
+    /// [`StorageError::PastEnd`], except 0.
     async fn read_stream(
         &self,
         level: Level,

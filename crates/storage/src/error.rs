@@ -1,5 +1,7 @@
 //! Why a store could not do what it was asked.
 
+use std::path::{Path, PathBuf};
+
 /// An error of a store. `location` is the object or replica it speaks of.
 #[derive(Debug, thiserror::Error)]
 pub enum StorageError {
@@ -8,6 +10,14 @@ pub enum StorageError {
     NotFound {
         /// The object.
         location: String,
+    },
+    /// The file is shorter than whoever asked for a part of it believed.
+    #[error("{location}: nothing to read at offset {offset}: the file ends before it")]
+    PastEnd {
+        /// The object.
+        location: String,
+        /// Where reading was to start.
+        offset: u64,
     },
     /// The store answered that these credentials may not do this.
     #[error("{location}: access denied: {reason}")]
@@ -31,10 +41,12 @@ pub enum StorageError {
     #[error("{0}")]
     Config(String),
     /// A local file could not be read or written.
-    #[error("{path}: {source}")]
+    #[error("cannot {action} {path}: {source}")]
     Io {
+        /// What was being done, such as "read".
+        action: &'static str,
         /// The file.
-        path: std::path::PathBuf,
+        path: PathBuf,
         /// The operating system's error.
         source: std::io::Error,
     },
@@ -44,5 +56,11 @@ impl StorageError {
     /// Whether the same request may succeed later without a change of the configuration.
     pub fn is_transient(&self) -> bool {
         matches!(self, StorageError::Unavailable { .. } | StorageError::Io { .. })
+    }
+
+    /// For `map_err`: an operating-system error with its file and what was being done.
+    pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> StorageError {
+        let path = path.to_owned();
+        move |source| StorageError::Io { action, path, source }
     }
 }

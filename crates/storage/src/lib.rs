@@ -2,9 +2,37 @@
 //!
 //! One trait, [`ReplicaClient`], and one module per kind of store. This crate knows LTX names, sizes and
 //! times; it knows nothing of databases.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), walstream_storage::StorageError> {
+//! use walstream_ltx::{Level, Txid};
+//! use walstream_storage::{ReplicaConfig, TimestampSource, connect};
+//!
+//! let config: ReplicaConfig = "s3://bucket/app?endpoint=http://localhost:9000".parse()?;
+//! let replica = connect(&config)?;
+//! replica.init().await?;
+//! for file in replica.list(Level::SNAPSHOT, Txid::FIRST, TimestampSource::Listing).await? {
+//!     println!("{} {}", file.txids, file.size);
+//! }
+//! # Ok(())
+//! # }
+//! ```
 
 pub mod client;
+pub mod config;
+mod connect;
 pub mod error;
+pub mod file;
+mod layout;
+mod providers;
+pub mod s3;
+pub mod secret;
+mod timestamp;
+pub mod url;
 
 pub use client::{FileInfo, PutBody, PutOutcome, ReplicaClient, TimestampSource};
+pub use config::{FileAccess, FileConfig, ReplicaConfig, S3Config};
+pub use connect::connect;
 pub use error::StorageError;
+pub use secret::Secret;
+pub use url::is_url;

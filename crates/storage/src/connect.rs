@@ -1,0 +1,27 @@
+//! From a configuration to a store.
+
+use std::sync::{Arc, Once};
+
+use crate::client::ReplicaClient;
+use crate::config::ReplicaConfig;
+use crate::error::StorageError;
+use crate::file::FileClient;
+use crate::s3::S3Client;
+
+/// A client for a configured replica. Nothing is asked of the store yet; [`ReplicaClient::init`] does that.
+pub fn connect(config: &ReplicaConfig) -> Result<Arc<dyn ReplicaClient>, StorageError> {
+    install_tls();
+    Ok(match config {
+        ReplicaConfig::File(config) => Arc::new(FileClient::new(config)?),
+        ReplicaConfig::S3(config) => Arc::new(S3Client::new(config)?),
+    })
+}
+
+/// The HTTP client is built without a default, so that only one cryptography library is linked.
+fn install_tls() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        // An error only means that the program chose a provider itself.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+    });
+}

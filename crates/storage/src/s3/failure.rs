@@ -1,0 +1,154 @@
+//! What `object_store` and the server say about a failure, as one sentence.
+//!
+//! Invariant: the sentence names the place, what was being done and the server's own reason, and never holds a
+//! secret (secrets are only ever in headers, which are not part of these texts).
+
+use std::error::Error as StdError;
+use std::sync::Arc;
+
+use object_store::Error;
+use object_store::client::{HttpError, HttpErrorKind};
+
+use super::bucket::Bucket;
+use crate::error::StorageError;
+
+/// The longest answer of a server that is shown.
+const MAX_REASON: usize = 300;
+
+/// A replica or object, as messages speak of it.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    pub(super) bucket: Arc<Bucket>,
+    /// A URL without secrets.
+    pub(super) location: String,
+}
+
+impl Place {
+    /// The place below `root` of a bucket.
+    pub(super) fn new(bucket: &Arc<Bucket>, key: &str) -> Self {
+        let location = format!("s3://{}/{key}", bucket.settings.bucket).trim_end_matches('/').to_owned();
+        Place { bucket: Arc::clone(bucket), location }
+    }
+
+    /// Says what failed while `operation` was being done.
+    pub(super) fn failed(&self, operation: &'static str, error: Error) -> StorageError {
+        let chain = texts(&error);
+        if chain.iter().any(|text| text.contains("NoSuchBucket")) {
+            return self.no_bucket();
+        }
+        let location = self.location.clone();
+        match error {
+            Error::NotFound { .. } => StorageError::NotFound { location },
+            Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => {
+                StorageError::Denied { location, reason: self.reason(&error, &chain) }
+            }
+            _ => self.unavailable(operation, self.reason(&error, &chain)),
+        }
+    }
+
+    /// The bucket is not there.
+    pub(super) fn no_bucket(&self) -> StorageError {
+        StorageError::Config(format!(
+            "{}: bucket {:?} does not exist at {}; create it, or correct the bucket name or the endpoint",
+            self.location,
+            self.bucket.settings.bucket,
+            self.bucket.server()
+        ))
+    }
+
+    /// Something that may pass.
+    pub(super) fn unavailable(&self, operation: &'static str, reason: impl Into<String>) -> StorageError {
+        StorageError::Unavailable { location: self.location.clone(), operation, reason: reason.into() }
+    }
+
+    fn reason(&self, error: &Error, chain: &[String]) -> String {
+        let server = self.bucket.server();
+        if let Some(said) = chain.iter().rev().find_map(|text| server_said(text)) {
+            return shorten(&said);
+        }
+        let cause = chain.last().map(String::as_str).unwrap_or_default();
+        match find::<HttpError>(error).map(HttpError::kind) {
+            Some(HttpErrorKind::Connect) => shorten(&format!("cannot connect to {server}: {cause}")),
+            Some(HttpErrorKind::Timeout) => shorten(&format!("{} fell silent: {cause}", server)),
+            Some(_) => shorten(&format!("lost the connection to {server}: {cause}")),
+            None => shorten(cause),
+        }
+    }
+}
+
+/// Whether the server refused a range because the object ends before it.
+pub(super) fn is_past_end(error: &Error) -> bool {
+    texts(error).iter().any(|text| text.contains("416 Range Not Satisfiable"))
+}
+
+/// Whether an object that was to be deleted is not there.
+pub(super) fn is_already_gone(error: &Error) -> bool {
+    let texts = texts(error);
+    let says = |code: &str| texts.iter().any(|text| text.contains(code));
+    says("NoSuchKey") || (matches!(error, Error::NotFound { .. }) && !says("NoSuchBucket"))
+}
+
+/// Whether the server does not know something that the request asked for.
+pub(super) fn is_not_implemented(error: &Error) -> bool {
+    texts(error)
+        .iter()
+        .any(|text| text.contains("501 Not Implemented") || text.contains("<Code>NotImplemented"))
+}
+
+/// The error and its causes, outermost first.
+fn texts(error: &Error) -> Vec<String> {
+    causes(error).map(ToString::to_string).collect()
+}
+
+fn causes(error: &Error) -> impl Iterator<Item = &(dyn StdError + 'static)> {
+    let first: &(dyn StdError + 'static) = error;
+    std::iter::successors(Some(first), |&error| error.source())
+}
+
+fn find<E: StdError + 'static>(error: &Error) -> Option<&E> {
+    causes(error).find_map(|error| error.downcast_ref::<E>())
+}
+
+/// `Code: Message` of an S3 error document, or the status line of an answer without one.
+fn server_said(text: &str) -> Option<String> {
+    let element = |name: &str| {
+        let (_, rest) = text.split_once(&format!("<{name}>"))?;
+        rest.split_once("</").map(|(value, _)| value.trim())
+    };
+    if let Some(code) = element("Code").filter(|code| !code.is_empty()) {
+        return Some(match element("Message").filter(|message| !message.is_empty()) {
+            Some(message) => format!("{code}: {message}"),
+            None => code.to_owned(),
+        });
+    }
+    let (_, status) = text.split_once("non-2xx status code: ")?;
+    Some(format!("the server answered {}", status.trim_end_matches([':', ' '])))
+}
+
+fn shorten(text: &str) -> String {
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    match line.char_indices().nth(MAX_REASON) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_servers_own_words_come_first() {
+        let document = "Server returned non-2xx status code: 403 Forbidden: <?xml version=\"1.0\"?><Error>\
+                        <Code>SignatureDoesNotMatch</Code>\n<Message>The key\n is wrong.</Message></Error>";
+        assert_eq!(shorten(&server_said(document).unwrap()), "SignatureDoesNotMatch: The key is wrong.");
+        let bare = "Server returned non-2xx status code: 503 Service Unavailable: ";
+        assert_eq!(server_said(bare).unwrap(), "the server answered 503 Service Unavailable");
+        assert_eq!(server_said("connection refused"), None);
+    }
+
+    #[test]
+    fn an_endless_answer_is_cut() {
+        assert_eq!(shorten(&"ä".repeat(1000)).chars().count(), MAX_REASON + 1);
+    }
+}

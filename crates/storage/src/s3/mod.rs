@@ -1,0 +1,235 @@
+//! A replica in an S3 bucket.
+//!
+//! Invariants: an object appears whole or not at all. An existing one is never written over where the store can
+//! tell (see [`ReplicaClient::creates_exclusively`]); elsewhere its name is looked up first.
+//!
+//! An upload whose answer was lost may have arrived: the retry then finds the name taken. That is reported as
+//! [`PutOutcome::AlreadyExists`], and whoever uploads compares the content.
+
+mod bucket;
+mod credentials;
+mod failure;
+mod object;
+mod settings;
+mod transport;
+mod upload;
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::{self, BoxStream};
+use futures::{StreamExt, TryStreamExt};
+use object_store::list::{PaginatedListOptions, PaginatedListStore};
+use object_store::path::Path;
+use object_store::{Error, GetOptions, GetRange, ObjectMeta, ObjectStore};
+use walstream_ltx::{FileName, Level, Timestamp, Txid, TxidRange};
+
+use crate::client::{FileInfo, PutBody, PutOutcome, ReplicaClient, TimestampSource};
+use crate::config::S3Config;
+use crate::error::StorageError;
+use crate::layout::{Layout, clean_path};
+use bucket::{Bucket, Opened};
+use failure::{Place, is_already_gone, is_past_end};
+use object::Object;
+use upload::Parts;
+
+/// How many times of files are asked for at once.
+const HEADS_AT_ONCE: usize = 50;
+/// How long the first check may take.
+const INIT_SECONDS: u64 = 5;
+
+/// The store of a path in an S3 bucket.
+#[derive(Clone, Debug)]
+pub struct S3Client {
+    bucket: Arc<Bucket>,
+    root: String,
+}
+
+impl S3Client {
+    /// A client for a configured path. Nothing is asked of the server yet.
+    pub fn new(config: &S3Config) -> Result<Self, StorageError> {
+        let bucket = Bucket::shared(config)?;
+        let root = clean_path(config.path.as_deref().unwrap_or_default());
+        Path::parse(&root)
+            .map_err(|error| StorageError::Config(format!("invalid S3 path {root:?}: {error}")))?;
+        Ok(S3Client { bucket, root })
+    }
+
+    fn place(&self) -> Place {
+        Place::new(&self.bucket, &self.root)
+    }
+
+    fn object(&self, level: Level, txids: TxidRange) -> Result<Object, StorageError> {
+        Object::new(&self.bucket, &self.root, level, txids)
+    }
+
+    async fn open(&self, place: &Place, operation: &'static str) -> Result<&Opened, StorageError> {
+        self.bucket.open().await.map_err(|error| place.failed(operation, error))
+    }
+
+    async fn read_range(
+        &self,
+        level: Level,
+        txids: TxidRange,
+        range: GetRange,
+        start: u64,
+    ) -> Result<BoxStream<'static, Result<Bytes, StorageError>>, StorageError> {
+        let Object { path, place } = self.object(level, txids)?;
+        let opened = self.open(&place, "reading").await?;
+        let range = (range != GetRange::Offset(0)).then_some(range);
+        match opened.store.get_opts(&path, GetOptions { range, ..GetOptions::default() }).await {
+            Ok(found) => Ok(found.into_stream().map_err(move |error| place.failed("reading", error)).boxed()),
+            Err(error) if is_past_end(&error) => {
+                Err(StorageError::PastEnd { location: place.location, offset: start })
+            }
+            Err(error) => Err(place.failed("reading", error)),
+        }
+    }
+
+    /// The file with the time of its header; `None` if it was deleted meanwhile.
+    async fn with_header_time(
+        &self,
+        opened: &Opened,
+        file: FileInfo,
+    ) -> Result<Option<FileInfo>, StorageError> {
+        let head = self.object(file.level, file.txids)?.head(opened).await?;
+        Ok(head.map(|head| FileInfo { created_at: head.created_at.unwrap_or(file.created_at), ..file }))
+    }
+}
+
+/// What a listing says of an object, if it is an LTX file.
+fn info_of(level: Level, folder: &str, meta: ObjectMeta) -> Option<FileInfo> {
+    let name = meta.location.as_ref().strip_prefix(folder)?.strip_prefix('/')?;
+    let FileName(txids) = name.parse().ok()?;
+    let created_at = Timestamp::from_millis(meta.last_modified.timestamp_millis());
+    Some(FileInfo { level, txids, size: meta.size, created_at })
+}
+
+#[async_trait]
+impl ReplicaClient for S3Client {
+    fn kind(&self) -> &'static str {
+        "s3"
+    }
+
+    fn location(&self) -> String {
+        self.place().location
+    }
+
+    async fn init(&self) -> Result<(), StorageError> {
+        let place = self.place();
+        let look = async {
+            let opened = self.open(&place, "first contact").await?;
+            let options = PaginatedListOptions { max_keys: Some(1), ..PaginatedListOptions::default() };
+            let prefix = Layout::Hex.folder(&self.root, Level::SNAPSHOT) + "/";
+            match opened.impatient.list_paginated(Some(&prefix), options).await {
+                Ok(_) => Ok(()),
+                // A listing has nothing else to miss.
+                Err(Error::NotFound { .. }) => Err(place.no_bucket()),
+                Err(error) => Err(place.failed("first contact", error)),
+            }
+        };
+        let answer = tokio::time::timeout(Duration::from_secs(INIT_SECONDS), look).await;
+        answer.unwrap_or_else(|_| {
+            let reason = format!("{} gave no answer within {INIT_SECONDS} s", self.bucket.server());
+            Err(place.unavailable("first contact", reason))
+        })
+    }
+
+    async fn creates_exclusively(&self) -> Result<bool, StorageError> {
+        let answer = self.bucket.creates_exclusively(&self.root).await;
+        answer.map_err(|error| self.place().failed("trying out the store", error))
+    }
+
+    async fn list(
+        &self,
+        level: Level,
+        from: Txid,
+        timestamps: TimestampSource,
+    ) -> Result<Vec<FileInfo>, StorageError> {
+        let folder = Layout::Hex.folder(&self.root, level);
+        let place = Place::new(&self.bucket, &folder);
+        let opened = self.open(&place, "listing").await?;
+        let path = |text: &str| Path::parse(text).map_err(|error| place.failed("listing", error.into()));
+        // The name of every file from `from` on is longer than this, and so comes after it.
+        let before = path(&format!("{folder}/{from}"))?;
+        let found = opened.store.list_with_offset(Some(&path(&folder)?), &before);
+        let files = found.try_filter_map(|meta| std::future::ready(Ok(info_of(level, &folder, meta))));
+        // Not every store knows where to begin.
+        let files = files.try_filter(|file| std::future::ready(file.txids.min() >= from));
+        let mut files: Vec<FileInfo> = files.try_collect().await.map_err(|error| match error {
+            Error::NotFound { .. } => place.no_bucket(),
+            error => place.failed("listing", error),
+        })?;
+        if timestamps == TimestampSource::Exact {
+            let asked = stream::iter(files).map(|file| self.with_header_time(opened, file));
+            let answers = asked.buffer_unordered(HEADS_AT_ONCE);
+            files = answers.try_filter_map(|file| std::future::ready(Ok(file))).try_collect().await?;
+        }
+        files.sort_unstable_by_key(|file| file.txids);
+        Ok(files)
+    }
+
+    async fn read(&self, level: Level, txids: TxidRange, range: Range<u64>) -> Result<Bytes, StorageError> {
+        if range.is_empty() {
+            return Ok(Bytes::new());
+        }
+        let start = range.start;
+        let mut chunks = self.read_range(level, txids, GetRange::Bounded(range), start).await?;
+        let mut bytes = Vec::new();
+        while let Some(chunk) = chunks.try_next().await? {
+            bytes.extend_from_slice(&chunk);
+        }
+        Ok(Bytes::from(bytes))
+    }
+
+    async fn read_stream(
+        &self,
+        level: Level,
+        txids: TxidRange,
+        from: u64,
+    ) -> Result<BoxStream<'static, Result<Bytes, StorageError>>, StorageError> {
+        self.read_range(level, txids, GetRange::Offset(from), from).await
+    }
+
+    async fn put(
+        &self,
+        level: Level,
+        txids: TxidRange,
+        created_at: Timestamp,
+        body: PutBody,
+    ) -> Result<PutOutcome, StorageError> {
+        let object = self.object(level, txids)?;
+        let exclusive = self.creates_exclusively().await?;
+        let opened = self.open(&object.place, "upload").await?;
+        let settings = &self.bucket.settings;
+        let mut parts = Parts::open(body, settings.part_size, settings.provider.equal_parts).await?;
+        let first = parts.next().await?;
+        if first.is_last {
+            object.put_single(opened, first.payload, created_at, exclusive).await
+        } else {
+            object.put_parts(opened, first.payload, parts, created_at).await
+        }
+    }
+
+    async fn delete(&self, files: &[(Level, TxidRange)]) -> Result<(), StorageError> {
+        let place = self.place();
+        let store = self.open(&place, "deleting").await?.store.clone();
+        let objects = files.iter().map(|&(level, txids)| self.object(level, txids));
+        let paths: Vec<Path> =
+            objects.map(|object| object.map(|object| object.path)).collect::<Result<_, _>>()?;
+        // In a task of its own, because object_store panics at an answer that names a key it was not asked about.
+        let deleting = tokio::spawn(async move {
+            let answers = store.delete_stream(stream::iter(paths.into_iter().map(Ok)).boxed());
+            answers.collect::<Vec<_>>().await
+        });
+        let answers = deleting.await.map_err(|error| place.unavailable("deleting", error.to_string()))?;
+        let failed = answers.into_iter().filter_map(Result::err).map(|error| match is_already_gone(&error) {
+            true => Ok(()),
+            false => Err(place.failed("deleting", error)),
+        });
+        failed.collect()
+    }
+}

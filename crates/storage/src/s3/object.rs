@@ -1,0 +1,173 @@
+//! Writing one object under a name that is free.
+//!
+//! Invariant: whatever goes wrong on the way, either the whole object is there or nothing is.
+
+use std::sync::Arc;
+
+use object_store::path::Path;
+use object_store::{
+    Attribute, Attributes, Error, GetOptions, ObjectStore, PutMode, PutMultipartOptions, PutOptions,
+    PutPayload,
+};
+use walstream_ltx::{Level, Timestamp, TxidRange};
+
+use super::bucket::{Bucket, Opened};
+use super::failure::{Place, is_not_implemented};
+use super::upload::{Multipart, Parts};
+use crate::client::PutOutcome;
+use crate::error::StorageError;
+use crate::layout::Layout;
+use crate::timestamp;
+
+/// The user metadata that holds the time of a file's header.
+const TIME_KEY: &str = "litestream-timestamp";
+/// How often a write is begun again when the store says "conflict" about a name that is free.
+const CONFLICT_TRIES: usize = 3;
+
+/// What the server says about an object without sending it.
+pub(super) struct Head {
+    /// The time of the file's header, if the object carries it.
+    pub(super) created_at: Option<Timestamp>,
+}
+
+/// An object, whether it exists or not.
+pub(super) struct Object {
+    pub(super) path: Path,
+    pub(super) place: Place,
+}
+
+impl Object {
+    pub(super) fn new(
+        bucket: &Arc<Bucket>,
+        root: &str,
+        level: Level,
+        txids: TxidRange,
+    ) -> Result<Self, StorageError> {
+        let key = Layout::Hex.object(root, level, txids);
+        let place = Place::new(bucket, &key);
+        match Path::parse(&key) {
+            Ok(path) => Ok(Object { path, place }),
+            Err(error) => Err(StorageError::Config(format!("{}: {error}", place.location))),
+        }
+    }
+
+    /// `None` if there is no such object.
+    pub(super) async fn head(&self, opened: &Opened) -> Result<Option<Head>, StorageError> {
+        let options = GetOptions { head: true, ..GetOptions::default() };
+        match opened.store.get_opts(&self.path, options).await {
+            Ok(head) => {
+                let text = head.attributes.get(&Attribute::Metadata(TIME_KEY.into()));
+                Ok(Some(Head { created_at: text.and_then(|text| timestamp::from_text(text)) }))
+            }
+            Err(Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(self.place.failed("looking it up", error)),
+        }
+    }
+
+    async fn exists(&self, opened: &Opened) -> Result<bool, StorageError> {
+        Ok(self.head(opened).await?.is_some())
+    }
+
+    fn attributes(&self, created_at: Timestamp) -> Attributes {
+        let mut attributes = Attributes::new();
+        if let Some(text) = timestamp::to_text(created_at) {
+            attributes.insert(Attribute::Metadata(TIME_KEY.into()), text.into());
+        }
+        if let Some(class) = &self.place.bucket.settings.storage_class {
+            attributes.insert(Attribute::StorageClass, class.clone().into());
+        }
+        attributes
+    }
+
+    /// Writes a body that fits into one request.
+    pub(super) async fn put_single(
+        &self,
+        opened: &Opened,
+        payload: PutPayload,
+        created_at: Timestamp,
+        exclusive: bool,
+    ) -> Result<PutOutcome, StorageError> {
+        let mode = if exclusive { PutMode::Create } else { PutMode::Overwrite };
+        for _ in 0..CONFLICT_TRIES {
+            if !exclusive && self.exists(opened).await? {
+                return Ok(PutOutcome::AlreadyExists);
+            }
+            let attributes = self.attributes(created_at);
+            let options = PutOptions { mode: mode.clone(), attributes, ..PutOptions::default() };
+            match opened.store.put_opts(&self.path, payload.clone(), options).await {
+                Ok(_) => return Ok(PutOutcome::Created),
+                // Also S3's "conflict", which two writers at once can cause without any object coming of it.
+                Err(Error::AlreadyExists { .. }) if !self.exists(opened).await? => {}
+                Err(Error::AlreadyExists { .. }) => return Ok(PutOutcome::AlreadyExists),
+                Err(error) => return Err(self.place.failed("upload", error)),
+            }
+        }
+        Err(self.conflict())
+    }
+
+    /// Writes a large body. Only some stores can protect a name at the end of a multipart upload, so it is looked up
+    /// before anything is sent.
+    pub(super) async fn put_parts(
+        &self,
+        opened: &Opened,
+        first: PutPayload,
+        mut parts: Parts,
+        created_at: Timestamp,
+    ) -> Result<PutOutcome, StorageError> {
+        if self.exists(opened).await? {
+            return Ok(PutOutcome::AlreadyExists);
+        }
+        let attributes = self.attributes(created_at);
+        let options = PutMultipartOptions { attributes, ..PutMultipartOptions::default() };
+        let upload = opened.store.put_multipart_opts(&self.path, options).await;
+        let upload = upload.map_err(|error| self.place.failed("upload", error))?;
+        let mut upload = Multipart::new(upload, self.place.bucket.settings.concurrency);
+
+        let outcome = self.send_parts(opened, &mut upload, first, &mut parts).await;
+        if !matches!(outcome, Ok(PutOutcome::Created)) {
+            upload.abort().await;
+        }
+        outcome
+    }
+
+    async fn send_parts(
+        &self,
+        opened: &Opened,
+        upload: &mut Multipart,
+        first: PutPayload,
+        parts: &mut Parts,
+    ) -> Result<PutOutcome, StorageError> {
+        upload.send(first).await.map_err(|error| self.place.failed("upload", error))?;
+        loop {
+            let part = parts.next().await?;
+            if part.payload.content_length() > 0 {
+                upload.send(part.payload).await.map_err(|error| self.place.failed("upload", error))?;
+            }
+            if part.is_last {
+                break;
+            }
+        }
+        match upload.complete().await {
+            Ok(()) => Ok(PutOutcome::Created),
+            Err(error) if is_not_implemented(&error) && opened.stop_completing_exclusively() => {
+                upload.complete().await.map_err(|error| self.place.failed("upload", error))?;
+                Ok(PutOutcome::Created)
+            }
+            // "Not found" is the upload, not the object: the answer to an earlier try was lost.
+            Err(Error::Precondition { .. } | Error::AlreadyExists { .. } | Error::NotFound { .. })
+                if self.exists(opened).await? =>
+            {
+                Ok(PutOutcome::AlreadyExists)
+            }
+            Err(Error::Precondition { .. } | Error::AlreadyExists { .. }) => Err(self.conflict()),
+            Err(Error::NotFound { .. }) => {
+                Err(self.place.unavailable("upload", "the server lost the multipart upload"))
+            }
+            Err(error) => Err(self.place.failed("upload", error)),
+        }
+    }
+
+    fn conflict(&self) -> StorageError {
+        self.place.unavailable("upload", "the server reports a conflict although there is no such object")
+    }
+}
