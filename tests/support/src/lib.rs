@@ -15,6 +15,8 @@ pub mod moto;
 pub mod process;
 pub mod program;
 pub mod replica;
+pub mod seed;
+pub mod small_disk;
 pub mod tools;
 pub mod wait;
 
@@ -23,5 +25,7 @@ pub use app_process::AppProcess;
 pub use moto::Moto;
 pub use process::{Finished, Running};
 pub use program::{Daemon, Program};
+pub use seed::Seed;
+pub use small_disk::SmallDisk;
 pub use tools::{Tool, tool};
 pub use wait::{eventually, wait_until};

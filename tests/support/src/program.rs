@@ -110,6 +110,13 @@ pub struct Daemon {
 }
 
 impl Daemon {
+    /// Waits until it says that it replicates; before that a signal may still find no handler.
+    #[track_caller]
+    pub fn ready(mut self) -> Daemon {
+        self.process.wait_for_output("replicating to", COMMAND_DEADLINE);
+        self
+    }
+
     /// SIGTERM; the daemon ships what is left and must end with exit code 0.
     #[track_caller]
     pub fn stop(self) -> Finished {

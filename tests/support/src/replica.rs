@@ -27,6 +27,23 @@ pub fn txids(replica: &Path) -> Vec<u64> {
     txids
 }
 
+/// The TXIDs to which a chain of files leads from nothing. Less than [`txids`] once retention has deleted finer files
+/// whose work a coarser file has taken over.
+pub fn reachable_txids(replica: &Path) -> Vec<u64> {
+    let mut files: Vec<(u64, u64)> =
+        (0..=9).flat_map(|level| ltx_files(replica, level)).map(|(first, last, _)| (last, first)).collect();
+    files.sort_unstable();
+    let mut reached = vec![0];
+    for (last, first) in files {
+        let leads_on = reached.iter().any(|&at| first <= at + 1 && at < last);
+        if leads_on {
+            reached.push(last);
+        }
+    }
+    reached.dedup();
+    reached.split_off(1)
+}
+
 /// The newest TXID of level 0, or 0 for an empty replica.
 pub fn newest_txid(replica: &Path) -> u64 {
     ltx_files(replica, 0).last().map_or(0, |(_, last, _)| *last)

@@ -1,0 +1,72 @@
+//! A disk that runs full: one sentence, nothing half done, and work goes on once there is room.
+
+use std::fs;
+use std::time::Duration;
+
+use walstream_test_support::compare::{assert_same_pages, assert_same_rows};
+use walstream_test_support::replica::{file_url, newest_txid};
+use walstream_test_support::{App, SmallDisk, wait_until};
+
+use crate::refusal::assert_refused;
+use crate::walstream;
+
+const NO_SPACE: &str = "no space left on device";
+
+#[test]
+fn restoring_onto_a_full_disk_leaves_nothing_behind() {
+    let Some(disk) = SmallDisk::mount(2) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let url = file_url(&folder.path().join("replica"));
+    let app = App::open(folder.path().join("shop.db"));
+    app.sell(8000, 1000);
+    walstream().replicate_once(app.path(), &url);
+
+    let restored = disk.join("restored.db");
+    assert_refused(&walstream().try_restore(&url, &restored, &[]), &["restored.db", NO_SPACE]);
+    assert_eq!(fs::read_dir(disk.path()).unwrap().count(), 0, "left behind");
+    disk.resize(32);
+    walstream().restore(&url, &restored, &[]);
+    assert_same_pages(app.path(), &restored);
+}
+
+#[test]
+fn replicating_onto_a_full_disk_goes_on_once_there_is_room() {
+    let Some(disk) = SmallDisk::mount(2) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let url = file_url(&disk.join("replica"));
+    let app = App::open(folder.path().join("shop.db"));
+    app.sell(8000, 1000);
+    let finished = walstream().run(["replicate", "-once", app.path().to_str().unwrap(), &url]);
+    assert_refused(&finished, &[NO_SPACE]);
+    assert_eq!(newest_txid(&disk.join("replica")), 0, "half a file is visible");
+
+    let daemon = walstream().replicate(app.path(), &url).ready();
+    app.sell(5, 100);
+    disk.resize(64);
+    wait_until("the daemon goes on", Duration::from_secs(60), || newest_txid(&disk.join("replica")) > 0);
+    daemon.stop();
+    let restored = folder.path().join("restored.db");
+    walstream().restore(&url, &restored, &[]);
+    assert_same_rows(app.path(), &restored);
+}
+
+#[test]
+fn local_state_on_a_full_disk_goes_on_once_there_is_room() {
+    let Some(disk) = SmallDisk::mount(2) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let (config, replica) = (folder.path().join("config.yml"), folder.path().join("replica"));
+    let app = App::open(folder.path().join("shop.db"));
+    app.sell(8000, 1000);
+    let (database, meta, url) = (app.path().display(), disk.join("meta"), file_url(&replica));
+    let dbs =
+        format!("dbs: [{{path: {database}, meta-path: {}, replica: {{url: '{url}'}}}}]", meta.display());
+    fs::write(&config, dbs).unwrap();
+    let once = ["replicate", "-once", "-config", config.to_str().unwrap()];
+    assert_refused(&walstream().run(once), &[NO_SPACE]);
+
+    disk.resize(64);
+    walstream().run(once).success();
+    let restored = folder.path().join("restored.db");
+    walstream().restore(&url, &restored, &[]);
+    assert_same_pages(app.path(), &restored);
+}
