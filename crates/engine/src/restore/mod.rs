@@ -1,1 +1,198 @@
 //! From a replica back to a database.
+//!
+//! Invariant: what appears under the output path is exactly the database that was captured at the wanted
+//! state, proven by checksums and durable; otherwise nothing appears, and the error says why.
+//!
+//! ```text
+//! plan: which files ─► fetch: their headers ─┬─► by_index (pages: newest of each) ─┬─► write ─► verified, published
+//!                                            └─► by_stream (whole files) ──────────┘
+//! ```
+
+mod by_index;
+mod by_stream;
+mod fetch;
+mod pages;
+pub mod plan;
+mod progress;
+mod write;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::task::spawn_blocking;
+use walstream_ltx::{Commit, Header, Level, PageSize, Timestamp, Txid, TxidRange};
+use walstream_storage::ReplicaClient;
+
+use self::fetch::Source;
+use self::progress::Meter;
+use self::write::{Output, PageSink};
+use crate::error::EngineError;
+
+pub use self::plan::{RestorePlan, Target, plan};
+pub use self::progress::{Progress, Unwatched};
+pub use self::write::check_output;
+
+/// What SQLite is asked about the restored database before it gets its name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum IntegrityCheck {
+    /// Nothing; checksums have proven the pages.
+    #[default]
+    None,
+    /// `PRAGMA quick_check`.
+    Quick,
+    /// `PRAGMA integrity_check`.
+    Full,
+}
+
+/// What to restore, and where to.
+#[derive(Clone, Debug)]
+pub struct RestoreOptions {
+    /// Path of the restored database.
+    pub output: PathBuf,
+    /// The wanted state.
+    pub target: Target,
+    /// Requests on their way at once.
+    pub parallelism: usize,
+    /// Whether a database that is there already is replaced.
+    pub overwrite: bool,
+    /// What SQLite is asked at the end.
+    pub integrity_check: IntegrityCheck,
+}
+
+impl RestoreOptions {
+    /// The latest state, to a path where nothing is yet.
+    pub fn new(output: impl Into<PathBuf>) -> Self {
+        RestoreOptions {
+            output: output.into(),
+            target: Target::Latest,
+            parallelism: 8,
+            overwrite: false,
+            integrity_check: IntegrityCheck::None,
+        }
+    }
+}
+
+/// How a restored database was proven.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verified {
+    /// Every page, by the rolling checksum of the database when it was captured.
+    RollingChecksum,
+    /// Every file that gave a page, by its own checksum.
+    FileChecksums,
+}
+
+/// A database that was restored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Restored {
+    /// Its state.
+    pub txid: Txid,
+    /// Size of its pages.
+    pub page_size: PageSize,
+    /// How many they are.
+    pub commit: Commit,
+    /// When that state was captured.
+    pub created_at: Timestamp,
+    /// Bytes that were fetched from the replica.
+    pub bytes_fetched: u64,
+    /// How it was proven.
+    pub verified: Verified,
+}
+
+/// Restores a database. A file that turns out damaged, or that was deleted meanwhile, is replaced by others
+/// that lead to the same state, if there are any.
+pub async fn restore(
+    client: Arc<dyn ReplicaClient>,
+    options: &RestoreOptions,
+    progress: &dyn Progress,
+) -> Result<Restored, EngineError> {
+    check_output(&options.output, options.overwrite)?;
+    let mut meter = Meter::new(progress);
+    let first_plan = plan::plan(&*client, &options.target).await?;
+    let wanted = first_plan.txid();
+    let mut plan = first_plan;
+    let mut lost: Vec<(Level, TxidRange)> = Vec::new();
+    loop {
+        let error = match attempt(&client, plan, options, &mut meter).await {
+            Err(EngineError::Damaged { level, txids, reason }) => {
+                lost.push((level, txids));
+                EngineError::Damaged { level, txids, reason }
+            }
+            other => return other,
+        };
+        plan = match plan::plan_without(&*client, &options.target, &lost).await {
+            Ok(other) if other.txid() >= wanted => other,
+            Ok(older) => return Err(with_hint(error, older.txid())),
+            Err(_) => return Err(error),
+        };
+        tracing::warn!(%error, "restoring from other files that lead to the same state");
+    }
+}
+
+/// Says of a damaged file which state can be restored without it.
+fn with_hint(error: EngineError, without: Txid) -> EngineError {
+    match error {
+        EngineError::Damaged { level, txids, reason } => {
+            let reason = format!("{reason}; an earlier state can be restored with -txid {without}");
+            EngineError::Damaged { level, txids, reason }
+        }
+        other => other,
+    }
+}
+
+async fn attempt(
+    client: &Arc<dyn ReplicaClient>,
+    plan: RestorePlan,
+    options: &RestoreOptions,
+    meter: &mut Meter<'_>,
+) -> Result<Restored, EngineError> {
+    let txid = plan.txid();
+    let source = |file| Source::new(Arc::clone(client), file, meter.counts());
+    let mut sources: Vec<Source> = plan.files.into_iter().map(source).collect();
+    let newest = match sources.last_mut() {
+        Some(source) => source.read_header(true).await?,
+        None => return Err(EngineError::NoBackup { location: client.location() }),
+    };
+    let (output, sink) = create(options, &newest, meter).await?;
+    let verified = write_pages(sources, &newest, &output, &sink, options.parallelism.max(1), meter).await?;
+    let check = options.integrity_check;
+    spawn_blocking(move || output.check_integrity(check).and_then(|()| output.publish())).await??;
+    let Header { page_size, commit, timestamp: created_at, .. } = newest;
+    Ok(Restored { txid, page_size, commit, created_at, bytes_fetched: meter.fetched(), verified })
+}
+
+async fn create(
+    options: &RestoreOptions,
+    newest: &Header,
+    meter: &Meter<'_>,
+) -> Result<(Output, PageSink), EngineError> {
+    let (path, newest, counts) = (options.output.clone(), newest.clone(), meter.counts());
+    let create = move || {
+        let output = Output::create(&path)?;
+        let sink = output.resize(&newest, counts)?;
+        Ok((output, sink))
+    };
+    spawn_blocking(create).await?
+}
+
+/// Fetches only the newest pages where the database's checksum can prove them, else whole files. Pages that
+/// fail that proof are fetched again as whole files, to find out which file is damaged.
+async fn write_pages(
+    sources: Vec<Source>,
+    newest: &Header,
+    output: &Output,
+    sink: &PageSink,
+    parallelism: usize,
+    meter: &mut Meter<'_>,
+) -> Result<Verified, EngineError> {
+    let Some(expected) = newest.lineage.post_apply else {
+        let sources: Vec<Arc<Source>> = sources.into_iter().map(Arc::new).collect();
+        by_stream::write(&sources, newest, sink, parallelism, meter).await?;
+        return Ok(Verified::FileChecksums);
+    };
+    let opened = by_index::open(sources, newest.clone(), parallelism).await?;
+    let mut found = opened.write(sink, parallelism, meter).await?;
+    if found != expected {
+        found = by_stream::write(opened.sources(), newest, sink, parallelism, meter).await?;
+    }
+    if found != expected { Err(output.mismatch(expected, found)) } else { Ok(Verified::RollingChecksum) }
+}

@@ -1,0 +1,119 @@
+//! Restoring by page index: only the newest version of each page is fetched, from all files at once.
+//!
+//! Invariant: every page of the database is written once. The files' own checksums prove nothing here, for
+//! only parts of the files are read: the rolling checksum of the whole database does.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::stream::{self, StreamExt, TryStreamExt};
+use tokio::task::{JoinSet, spawn_blocking};
+use walstream_ltx::{Checksum, Header, PageIndex, decode_frame, page_checksum, split_frames};
+
+use super::fetch::{RANGE, Source};
+use super::pages::{Piece, Pieces, newest_pages, survey};
+use super::progress::Meter;
+use super::write::{PageSink, Run};
+use crate::error::EngineError;
+
+/// The files that matter, oldest first, with their indexes.
+pub(super) struct Opened {
+    newest: Header,
+    sources: Vec<Arc<Source>>,
+    indexes: Vec<PageIndex>,
+    /// Bytes to be fetched.
+    size: u64,
+}
+
+/// Reads header and index of every planned file, oldest first, and checks that together they hold every page.
+/// Files from before a change of the page size are left out: the file of the change holds a whole database.
+pub(super) async fn open(
+    sources: Vec<Source>,
+    newest: Header,
+    parallelism: usize,
+) -> Result<Opened, EngineError> {
+    let mut room = RANGE * parallelism as u64;
+    let opening = sources.into_iter().map(|source| {
+        let keep = source.file.size <= room;
+        room -= if keep { source.file.size } else { 0 };
+        open_one(source, keep)
+    });
+    let mut files: Vec<_> = stream::iter(opening).buffered(parallelism).try_collect().await?;
+    let border = files.iter().rposition(|(_, header, _)| header.page_size != newest.page_size);
+    files.drain(..border.map_or(0, |last_of_old_size| last_of_old_size + 1));
+    for pair in files.windows(2) {
+        let [(_, older, _), (source, header, _)] = pair else { continue };
+        source.check_successor_of(older, header)?;
+    }
+    let (sources, indexes): (Vec<_>, Vec<_>) =
+        files.into_iter().map(|(source, _, index)| (Arc::new(source), index)).unzip();
+    match (survey(&indexes, newest.page_size, newest.commit), sources.last()) {
+        (Err(page), Some(newest)) => Err(newest.lacks(page)),
+        (size, _) => Ok(Opened { newest, sources, indexes, size: size.unwrap_or_default() }),
+    }
+}
+
+async fn open_one(mut source: Source, keep: bool) -> Result<(Source, Header, PageIndex), EngineError> {
+    let header = source.read_header(keep).await?;
+    let index = source.read_index(&header).await?;
+    Ok((source, header, index))
+}
+
+impl Opened {
+    /// The files, oldest first.
+    pub(super) fn sources(&self) -> &[Arc<Source>] {
+        &self.sources
+    }
+
+    /// Writes every page, with `parallelism` requests on their way, and returns the rolling checksum of what
+    /// was written.
+    pub(super) async fn write(
+        &self,
+        sink: &PageSink,
+        parallelism: usize,
+        meter: &mut Meter<'_>,
+    ) -> Result<Checksum, EngineError> {
+        let Header { page_size, commit, .. } = self.newest;
+        meter.planned(self.size, u64::from(commit.stored_pages(page_size)));
+        let mut rolling = Checksum::EMPTY;
+        let mut tasks = JoinSet::new();
+        let mut pieces = Pieces::new(newest_pages(&self.indexes, commit), self.sources.len());
+        loop {
+            while tasks.len() < parallelism
+                && let Some(piece) = pieces.next()
+            {
+                tasks.spawn(write_piece(Arc::clone(&self.sources[piece.file]), piece, sink.clone()));
+            }
+            let Some(written) = tasks.join_next().await else { return Ok(rolling) };
+            rolling = rolling.toggle(written??);
+            meter.tell();
+        }
+    }
+}
+
+async fn write_piece(source: Arc<Source>, piece: Piece, sink: PageSink) -> Result<Checksum, EngineError> {
+    let bytes = source.read(piece.range()).await?;
+    spawn_blocking(move || decode_piece(&source, piece, &bytes, &sink)).await?
+}
+
+/// Decompresses the pages of a piece to their places and returns the XOR of their checksums.
+fn decode_piece(
+    source: &Source,
+    piece: Piece,
+    bytes: &Bytes,
+    sink: &PageSink,
+) -> Result<Checksum, EngineError> {
+    let mut rolling = Checksum::EMPTY;
+    let mut run = Run::new(sink.page_size());
+    for found in split_frames(bytes, piece.start, piece.pages) {
+        let (entry, frame) = found.map_err(|error| source.damaged(error))?;
+        if !run.accepts(entry.pgno) {
+            sink.write(&mut run)?;
+        }
+        let page = run.push(entry.pgno);
+        decode_frame(frame, entry.pgno, sink.page_size(), page).map_err(|error| source.damaged(error))?;
+        rolling = rolling.toggle(page_checksum(entry.pgno, page));
+    }
+    sink.write(&mut run)?;
+    Ok(rolling)
+}

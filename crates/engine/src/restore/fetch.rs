@@ -1,0 +1,127 @@
+//! Bytes of the planned files.
+//!
+//! Invariant: what [`Source::read`] returns has exactly the length that was asked for. A dropped connection
+//! costs the range that it interrupted and nothing more.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use walstream_ltx::{Header, PageIndex, Pgno, TAIL_GUESS, Tail, merged_header, parse_tail};
+use walstream_storage::{FileInfo, ReplicaClient, StorageError};
+
+use super::progress::Counts;
+use crate::error::EngineError;
+
+/// Bytes that one request fetches at most, about.
+pub(super) const RANGE: u64 = 4 << 20;
+/// A file of at most this size is read whole by one request.
+const SMALL: u64 = 256 << 10;
+/// Pauses before a failed range is tried again. Stores retry by themselves; this is for what they give up on.
+const PAUSES: [Duration; 3] =
+    [Duration::from_millis(100), Duration::from_millis(500), Duration::from_millis(2500)];
+
+/// One planned file.
+pub(super) struct Source {
+    client: Arc<dyn ReplicaClient>,
+    counts: Arc<Counts>,
+    /// What the listing says of it.
+    pub(super) file: FileInfo,
+    header: Option<Header>,
+    /// The whole file, if it is small and was read already.
+    kept: Option<Bytes>,
+}
+
+impl Source {
+    pub(super) fn new(client: Arc<dyn ReplicaClient>, file: FileInfo, counts: Arc<Counts>) -> Self {
+        Source { client, counts, file, header: None, kept: None }
+    }
+
+    /// An error of this file.
+    pub(super) fn damaged(&self, reason: impl ToString) -> EngineError {
+        let FileInfo { level, txids, .. } = self.file;
+        EngineError::Damaged { level, txids, reason: reason.to_string() }
+    }
+
+    /// An error of the newest file: the database cannot be put together.
+    pub(super) fn lacks(&self, page: Pgno) -> EngineError {
+        self.damaged(format!("page {page} of its database is neither in it nor in an older file"))
+    }
+
+    /// Exactly the bytes of this range.
+    pub(super) async fn read(&self, range: Range<u64>) -> Result<Bytes, EngineError> {
+        if let Some(kept) = &self.kept {
+            let slice = usize::try_from(range.start).ok().zip(usize::try_from(range.end).ok());
+            let slice = slice.filter(|&(start, end)| start <= end && end <= kept.len());
+            return slice.map(|(start, end)| kept.slice(start..end)).ok_or_else(|| self.cut_short());
+        }
+        let mut pauses = PAUSES.iter();
+        loop {
+            let problem = match self.client.read(self.file.level, self.file.txids, range.clone()).await {
+                Ok(bytes) if bytes.len() as u64 == range.end - range.start => {
+                    self.counts.add_fetched(bytes.len());
+                    return Ok(bytes);
+                }
+                Ok(_) | Err(StorageError::PastEnd { .. }) => self.cut_short(),
+                Err(StorageError::NotFound { .. }) => {
+                    return Err(self.damaged("it vanished while it was needed"));
+                }
+                Err(error) if error.is_transient() => error.into(),
+                Err(error) => return Err(error.into()),
+            };
+            let Some(&pause) = pauses.next() else { return Err(problem) };
+            tracing::debug!(file = %self.file.txids, level = %self.file.level, error = %problem, "read again");
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    fn cut_short(&self) -> EngineError {
+        self.damaged(format!("it is shorter than the {} bytes in the listing", self.file.size))
+    }
+
+    /// Reads the header. A small file is read whole, and kept if `keep` allows it.
+    pub(super) async fn read_header(&mut self, keep: bool) -> Result<Header, EngineError> {
+        if let Some(header) = &self.header {
+            return Ok(header.clone());
+        }
+        let small = keep && self.file.size <= SMALL;
+        let end = if small { self.file.size } else { self.file.size.min(Header::SIZE as u64) };
+        let bytes = self.read(0..end).await?;
+        let header = Header::parse(&bytes).map_err(|error| self.damaged(error))?;
+        self.check_name(&header)?;
+        self.kept = small.then_some(bytes);
+        self.header = Some(header.clone());
+        Ok(header)
+    }
+
+    /// Whether the file is the one that its name promises.
+    pub(super) fn check_name(&self, header: &Header) -> Result<(), EngineError> {
+        if header.txids == self.file.txids {
+            return Ok(());
+        }
+        Err(self.damaged(format!("its header says that it holds {}", header.txids)))
+    }
+
+    /// Whether the file continues the one before it in the plan.
+    pub(super) fn check_successor_of(&self, older: &Header, header: &Header) -> Result<(), EngineError> {
+        merged_header(&[older.clone(), header.clone()]).map(|_| ()).map_err(|error| self.damaged(error))
+    }
+
+    /// Reads the page index from the end of the file and checks it against the header.
+    pub(super) async fn read_index(&self, header: &Header) -> Result<PageIndex, EngineError> {
+        let size = self.file.size;
+        let mut wanted = TAIL_GUESS.min(size);
+        loop {
+            let tail = self.read(size - wanted..size).await?;
+            match parse_tail(&tail, size).map_err(|error| self.damaged(error))? {
+                Tail::NeedMore(needed) if needed > wanted && needed <= size => wanted = needed,
+                Tail::NeedMore(_) => return Err(self.damaged("its page index has no end")),
+                Tail::Complete { index, .. } => {
+                    index.check(header).map_err(|error| self.damaged(error))?;
+                    return Ok(index);
+                }
+            }
+        }
+    }
+}
