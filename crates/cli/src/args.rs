@@ -12,7 +12,7 @@ use crate::error::{CliError, nearest};
 use crate::help;
 
 /// walstream replicates SQLite databases to a directory or a bucket while they are in use, and restores
-/// them to any point in time.
+/// them to any point in time
 #[derive(Debug, Parser)]
 #[command(
     name = "walstream",
@@ -159,7 +159,9 @@ mod tests {
 
     fn outcome(line: &str) -> String {
         match parse(line.split_whitespace().map(OsString::from)) {
-            Ok(Invocation::Print { text, success }) => format!("exit {}\n{text}", if success { 0 } else { 1 }),
+            Ok(Invocation::Print { text, success }) => {
+                format!("exit {}\n{text}", if success { 0 } else { 1 })
+            }
             Ok(Invocation::Run(command)) => format!("{command:?}"),
             Err(error) => error.report(),
         }

@@ -73,7 +73,8 @@ impl<'a> Flag<'a> {
     fn parse(argument: &'a OsStr) -> Option<Self> {
         // A lone "-" is a file name by custom, and a flag is never anything but UTF-8 up to its "=".
         let bytes = argument.as_encoded_bytes();
-        let body = bytes.strip_prefix(b"--").or_else(|| bytes.strip_prefix(b"-").filter(|b| !b.is_empty()))?;
+        let body =
+            bytes.strip_prefix(b"--").or_else(|| bytes.strip_prefix(b"-").filter(|b| !b.is_empty()))?;
         let end = body.iter().position(|&byte| byte == b'=').unwrap_or(body.len());
         let name = std::str::from_utf8(&body[..end]).ok()?;
         let skip = bytes.len() - body.len() + end + 1;
@@ -148,7 +149,10 @@ mod tests {
         assert_eq!(read("-json db").unwrap(), "--json -- db");
         assert_eq!(read("-json=false db").unwrap(), "-- db");
         assert_eq!(read("--json=T db").unwrap(), "--json -- db");
-        assert_eq!(read("-json=x").unwrap_err(), "Error: invalid boolean value \"x\" for -json: write true or false");
+        assert_eq!(
+            read("-json=x").unwrap_err(),
+            "Error: invalid boolean value \"x\" for -json: write true or false"
+        );
     }
 
     #[test]

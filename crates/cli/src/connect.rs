@@ -15,7 +15,10 @@ pub(crate) fn connect(replica: &ReplicaConfig) -> Result<Arc<dyn ReplicaClient>,
 
 /// A client for writing the replica of a database. Files of a directory replica get the owner and the
 /// permissions of the database, so that whoever may read the one may read the other.
-pub(crate) fn connect_for(database: &Path, replica: &ReplicaConfig) -> Result<Arc<dyn ReplicaClient>, CliError> {
+pub(crate) fn connect_for(
+    database: &Path,
+    replica: &ReplicaConfig,
+) -> Result<Arc<dyn ReplicaClient>, CliError> {
     let mut replica = replica.clone();
     if let ReplicaConfig::File(file) = &mut replica {
         file.access = file.access.or_else(|| access_of(database));

@@ -8,9 +8,10 @@ const WIDTH: usize = 78;
 
 /// The page for the whole program.
 pub(crate) fn main_page(program: &Command) -> String {
-    let commands: Vec<&Command> = program.get_subcommands().filter(|command| !command.is_hide_set()).collect();
+    let commands: Vec<&Command> =
+        program.get_subcommands().filter(|command| !command.is_hide_set()).collect();
     let width = commands.iter().map(|command| command.get_name().len()).max().unwrap_or(0);
-    let mut page = format!("{}\n\nUsage:\n  walstream COMMAND [flags]\n\nCommands:\n", about(program));
+    let mut page = wrap(&(about(program) + "."), 0) + "\nUsage:\n  walstream COMMAND [flags]\n\nCommands:\n";
     for command in commands {
         page.push_str(&format!("  {:width$}  {}\n", command.get_name(), about(command)));
     }
@@ -49,9 +50,9 @@ fn describe(flag: &Arg) -> String {
             line.push_str(&format!(" {name}"));
         }
     }
-    let help = flag.get_long_help().or_else(|| flag.get_help()).map(|help| help.to_string()).unwrap_or_default();
-    let paragraphs: Vec<String> = help.split("\n\n").map(|paragraph| wrap(paragraph, 6)).collect();
-    format!("{line}\n{}", paragraphs.join("\n"))
+    // clap takes the full stop from the end of a paragraph.
+    let help = flag.get_help().map(|help| format!("{help}.")).unwrap_or_default();
+    format!("{line}\n{}", wrap(&help, 6))
 }
 
 fn about(command: &Command) -> String {

@@ -315,10 +315,11 @@ mod tests {
         let subscriber = tracing_subscriber::registry().with(layer);
         tracing::subscriber::with_default(subscriber, log);
         let text = buffer.lock().unwrap().clone();
-        let without_time = |line: &str| match line.split_once(if format == LogFormat::Json { "Z\"" } else { " " }) {
-            Some((_, rest)) => rest.trim_start_matches(',').to_owned(),
-            None => line.to_owned(),
-        };
+        let without_time =
+            |line: &str| match line.split_once(if format == LogFormat::Json { "Z\"" } else { " " }) {
+                Some((_, rest)) => rest.trim_start_matches(',').to_owned(),
+                None => line.to_owned(),
+            };
         text.lines().map(without_time).collect::<Vec<_>>().join("\n")
     }
 
@@ -356,7 +357,10 @@ level=ERROR msg=\"x=y\" error=\"say \\\"no\\\"\\n\" empty=\"\"";
             line.text(),
             "time=2026-01-02T03:04:05.678Z level=INFO source=a.rs:7 msg=\"replicating to\" path=/x n=3\n"
         );
-        assert_eq!(line.pretty(true), "03:04:05.678 \x1b[32mINF\x1b[0m replicating to path=/x n=3 source=a.rs:7\n");
+        assert_eq!(
+            line.pretty(true),
+            "03:04:05.678 \x1b[32mINF\x1b[0m replicating to path=/x n=3 source=a.rs:7\n"
+        );
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! | what was typed | `args`, `argv`, `help` |
 //! | what it does | `commands`, one file each |
 //! | what the configuration file says | `config` |
+//! | keeping databases replicated | `daemon`, `connect` |
 //! | the process around it | `logging`, `signals`, `exec`, `output`, `progress` |
 
 mod args;
@@ -12,6 +13,7 @@ mod argv;
 mod commands;
 mod config;
 mod connect;
+mod daemon;
 mod error;
 mod exec;
 mod help;

@@ -1,22 +1,23 @@
 //! Signals to this process, as a stream.
 
 use std::future::poll_fn;
-use std::io;
 use std::task::Poll;
 
 use tokio::signal::unix::{Signal as Stream, SignalKind, signal};
+
+use crate::error::CliError;
 
 /// Signals that are caught from now on, instead of ending the process.
 pub(crate) struct Signals(Vec<(SignalKind, Stream)>);
 
 impl Signals {
     /// Catches INT and TERM, which ask for a shutdown.
-    pub(crate) fn shutdown() -> io::Result<Self> {
+    pub(crate) fn shutdown() -> Result<Self, CliError> {
         Signals::catch(&[SignalKind::interrupt(), SignalKind::terminate()])
     }
 
     /// Catches everything that is meant for a child process too.
-    pub(crate) fn for_child() -> io::Result<Self> {
+    pub(crate) fn for_child() -> Result<Self, CliError> {
         Signals::catch(&[
             SignalKind::interrupt(),
             SignalKind::terminate(),
@@ -27,8 +28,9 @@ impl Signals {
         ])
     }
 
-    fn catch(kinds: &[SignalKind]) -> io::Result<Self> {
-        kinds.iter().map(|&kind| Ok((kind, signal(kind)?))).collect::<io::Result<_>>().map(Signals)
+    fn catch(kinds: &[SignalKind]) -> Result<Self, CliError> {
+        let streams = kinds.iter().map(|&kind| Ok((kind, signal(kind)?))).collect::<std::io::Result<_>>();
+        streams.map(Signals).map_err(|error| CliError::new(format!("cannot catch signals: {error}")))
     }
 
     /// Waits for the next signal.

@@ -43,7 +43,7 @@ pub(crate) fn run(args: &Args) -> Result<(), CliError> {
     let rows: Vec<Row> = (config.databases()?.iter())
         .map(|database| Row {
             path: database.path.display().to_string(),
-            replica: database.replica.kind(),
+            replica: config::kind_of(&database.replica),
         })
         .collect();
     output::print(&match args.json {

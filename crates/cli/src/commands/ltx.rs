@@ -98,10 +98,10 @@ impl From<FileInfo> for Row {
 /// Lists the files.
 pub(crate) async fn run(args: Args) -> Result<(), CliError> {
     let source = Source::read(&args.source, &args.config, "walstream ltx /path/to/db")?;
-    if let Source::Database { config, .. } = &source {
+    if let Some((_, config)) = &source.configured {
         config.print_warnings();
     }
-    let client = connect(source.replica())?;
+    let client = connect(&source.replica)?;
     let levels = match args.level {
         LevelArg::One(level) => vec![level],
         LevelArg::All => Level::all().collect(),

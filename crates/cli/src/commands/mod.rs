@@ -8,20 +8,23 @@ pub(crate) mod restore;
 pub(crate) mod version;
 
 use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
 
 use walstream_storage::ReplicaConfig;
 use walstream_storage::url::is_url;
 
 use crate::args::ConfigArgs;
-use crate::config::{self, Config, DatabaseConfig, expand_path};
+use crate::config::{self, Config, expand_path};
 use crate::error::CliError;
 
 /// What a command that reads a replica was pointed at.
-pub(crate) enum Source {
-    /// A replica, by its URL.
-    Url { url: String, replica: ReplicaConfig },
-    /// A database of the configuration file.
-    Database { config: Config, database: DatabaseConfig },
+pub(crate) struct Source {
+    /// The argument: a URL, or the path of a database.
+    pub(crate) name: String,
+    /// Where the files are.
+    pub(crate) replica: ReplicaConfig,
+    /// The database file and the configuration that lists it; nothing for a URL.
+    pub(crate) configured: Option<(PathBuf, Config)>,
 }
 
 impl Source {
@@ -35,26 +38,29 @@ impl Source {
         if argument.is_empty() {
             return Err(CliError::new("database path or replica URL required").with_try(example));
         }
-        if let Some(url) = argument.to_str().filter(|text| is_url(text) && !text.starts_with("sqlite")) {
-            if config.config.is_some() {
-                return Err(CliError::new("cannot specify a replica URL and the -config flag"));
-            }
-            return Ok(Source::Url { url: url.to_owned(), replica: config::from_url(url)? });
-        }
-        let path = expand_path(argument)?;
-        let config = config::load(config)?;
-        match config.find(&path) {
-            Some(database) => Ok(Source::Database { config, database }),
-            None => Err(CliError::new(format!("database not found in config: {}", path.display()))
-                .with_hint("\"walstream databases\" lists those that are; or give the replica URL instead")),
+        match argument.to_str() {
+            Some(url) if is_url(url) && !url.starts_with("sqlite") => Source::of_url(url, config),
+            _ => Source::of_database(argument, config),
         }
     }
 
-    /// Where the files are.
-    pub(crate) fn replica(&self) -> &ReplicaConfig {
-        match self {
-            Source::Url { replica, .. } => replica,
-            Source::Database { database, .. } => &database.replica,
+    fn of_url(url: &str, config: &ConfigArgs) -> Result<Self, CliError> {
+        if config.config.is_some() {
+            return Err(CliError::new("cannot specify a replica URL and the -config flag"));
+        }
+        Ok(Source { name: url.to_owned(), replica: config::from_url(url)?, configured: None })
+    }
+
+    fn of_database(path: &OsStr, config: &ConfigArgs) -> Result<Self, CliError> {
+        let path = expand_path(path)?;
+        let config = config::load(config)?;
+        let name = path.display().to_string();
+        match config.find(&path) {
+            Some(database) => {
+                Ok(Source { name, replica: database.replica, configured: Some((path, config)) })
+            }
+            None => Err(CliError::new(format!("database not found in config: {name}"))
+                .with_hint("\"walstream databases\" lists those that are; or give the replica URL instead")),
         }
     }
 }

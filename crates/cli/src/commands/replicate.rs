@@ -1,11 +1,15 @@
 //! `walstream replicate`
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::process::ExitCode;
 
 use tracing_subscriber::filter::LevelFilter;
+use walstream_engine::OnceOptions;
+use walstream_storage::ReplicaConfig;
 
 use crate::args::ConfigArgs;
+use crate::config::{self, DatabaseConfig, expand_path};
+use crate::daemon::{self, Job};
 use crate::error::CliError;
 use crate::logging;
 
@@ -67,8 +71,79 @@ Examples:
   # Bring the replicas up to date from a cron job.
   $ walstream replicate -once -config litestream.yml";
 
-/// Replicates.
+/// Replicates until it is told to end, or once.
 pub(crate) async fn run(args: Args) -> Result<ExitCode, CliError> {
-    let _ = args;
-    Err(CliError::new("replicate is being written"))
+    let log_level = args.log_level;
+    let once = once_options(&args)?;
+    let mut job = job(&args)?;
+    if once.is_some() && job.exec.is_some() {
+        return Err(CliError::new("cannot specify -once flag with -exec"));
+    }
+    logging::start(job.logging, log_level);
+    for warning in job.warnings.drain(..) {
+        tracing::warn!("{warning}");
+    }
+    match once {
+        Some(once) => daemon::run_once(&job, once).await.map(|()| ExitCode::SUCCESS),
+        None => daemon::run(job).await,
+    }
+}
+
+fn once_options(args: &Args) -> Result<Option<OnceOptions>, CliError> {
+    for (flag, given) in
+        [("-force-snapshot", args.force_snapshot), ("-enforce-retention", args.enforce_retention)]
+    {
+        if given && !args.once {
+            return Err(CliError::new(format!("cannot specify {flag} flag without -once")));
+        }
+    }
+    let options =
+        OnceOptions { force_snapshot: args.force_snapshot, enforce_retention: args.enforce_retention };
+    Ok(args.once.then_some(options))
+}
+
+/// What to replicate: the configuration file, or the one database on the command line.
+fn job(args: &Args) -> Result<Job, CliError> {
+    let mut job = match args.databases.as_slice() {
+        [] => job_of_file(&args.config)?,
+        [database, replicas @ ..] => {
+            let replica = only_replica(args, database, replicas)?;
+            let database = DatabaseConfig::new(expand_path(database)?, replica);
+            Job { databases: vec![database], ..Job::default() }
+        }
+    };
+    if let Some(exec) = &args.exec {
+        job.exec = Some(exec.clone());
+    }
+    for database in &mut job.databases {
+        database.settings.restore_if_missing |= args.restore_if_db_not_exists;
+    }
+    Ok(job)
+}
+
+fn job_of_file(arguments: &ConfigArgs) -> Result<Job, CliError> {
+    let config = config::load(arguments)?;
+    Ok(Job {
+        databases: config.databases()?,
+        exec: config.exec,
+        logging: config.logging,
+        shutdown: config.shutdown,
+        warnings: config.warnings,
+    })
+}
+
+fn only_replica(args: &Args, database: &OsStr, replicas: &[OsString]) -> Result<ReplicaConfig, CliError> {
+    let [replica, rest @ ..] = replicas else {
+        let database = database.display();
+        return Err(CliError::new(format!("must specify at least one replica URL for {database}"))
+            .with_try(format!("walstream replicate {database} file:///path/to/backup")));
+    };
+    if args.config.config.is_some() {
+        return Err(CliError::new("cannot specify a replica URL and the -config flag"));
+    }
+    if !rest.is_empty() {
+        return Err(CliError::new("multiple replicas on a single database are no longer supported"));
+    }
+    let url = replica.to_str().ok_or_else(|| CliError::new("the replica URL is not UTF-8"))?;
+    Ok(config::from_url(url)?)
 }

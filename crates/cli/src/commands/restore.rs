@@ -1,16 +1,27 @@
 //! `walstream restore`
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
 
 use chrono::DateTime;
 use clap::ValueEnum;
-use walstream_ltx::{Timestamp, Txid};
+use serde::Serialize;
+use walstream_engine::EngineError;
+use walstream_engine::restore::{IntegrityCheck, RestoreOptions, Restored, Target, Unwatched, plan, restore};
+use walstream_ltx::{FileName, Timestamp, Txid};
+use walstream_storage::{FileInfo, ReplicaClient};
 
 use super::Source;
 use crate::args::ConfigArgs;
 use crate::config::GoDuration;
+use crate::connect::connect;
 use crate::error::CliError;
+use crate::logging;
+use crate::output;
+use crate::progress::TerminalProgress;
+use crate::signals::{self, Signals};
 
 /// Restore a database from its replica.
 ///
@@ -60,7 +71,7 @@ pub(crate) struct Args {
     integrity_check: CheckArg,
 
     /// How many requests may be under way at once. Default 8.
-    #[arg(long, value_name = "NUM", default_value = "8", value_parser = parse_parallelism)]
+    #[arg(long, value_name = "NUM", default_value_t = PARALLELISM, value_parser = parse_parallelism)]
     parallelism: usize,
 
     #[command(flatten)]
@@ -91,6 +102,8 @@ Examples:
   # See what would be read.
   $ walstream restore -dry-run -o /tmp/db file:///backup/db";
 
+const PARALLELISM: usize = 8;
+
 /// How thoroughly SQLite looks at the result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum CheckArg {
@@ -113,8 +126,208 @@ fn parse_parallelism(text: &str) -> Result<usize, &'static str> {
     text.parse().ok().filter(|n| (1..=1024).contains(n)).ok_or("write a number from 1 to 1024")
 }
 
+impl From<CheckArg> for IntegrityCheck {
+    fn from(check: CheckArg) -> Self {
+        match check {
+            CheckArg::None => IntegrityCheck::None,
+            CheckArg::Quick => IntegrityCheck::Quick,
+            CheckArg::Full => IntegrityCheck::Full,
+        }
+    }
+}
+
+/// What `-json` prints after a restore.
+#[derive(Serialize)]
+struct Report {
+    db_path: String,
+    replica: &'static str,
+    txid: String,
+    duration_ms: u128,
+    integrity_check: &'static str,
+}
+
 /// Restores.
 pub(crate) async fn run(args: Args) -> Result<(), CliError> {
-    let _ = (args, Source::read);
-    Err(CliError::new("restore is being written"))
+    let target = target(&args)?;
+    let source =
+        Source::read(&args.source, &args.config, "walstream restore -o /path/to/db s3://bucket/prefix")?;
+    let output = output_path(&args, &source)?;
+    start_logging(&source, args.json);
+    if args.if_db_not_exists && output.symlink_metadata().is_ok() {
+        tracing::info!(path = %output.display(), "database already exists, skipping");
+        return Ok(());
+    }
+    let client = connect(&source.replica)?;
+    let work = async {
+        match args.dry_run {
+            true => show_plan(&args, &source, &output, client.as_ref(), &target).await,
+            false => restore_to(&args, &output, Arc::clone(&client), target).await,
+        }
+    };
+    let mut signals = Signals::shutdown()?;
+    let outcome = tokio::select! {
+        outcome = work => outcome,
+        // Ending here, and not by the signal itself, lets the restore clean up.
+        signal = signals.next_shutdown() => {
+            return Err(CliError::new(format!("interrupted by signal: {}", signals::name(signal))));
+        }
+    };
+    match outcome {
+        Err(EngineError::NoBackup { location }) if args.if_replica_exists => {
+            tracing::info!(replica = location, "no matching backups found");
+            Ok(())
+        }
+        outcome => Ok(output::print(&outcome?)?),
+    }
+}
+
+fn target(args: &Args) -> Result<Target, CliError> {
+    if args.follow || args.follow_interval.is_some() {
+        return Err(CliError::new("follow mode (-f) is not supported yet"));
+    }
+    match (args.txid, args.timestamp) {
+        (Some(_), Some(_)) => Err(CliError::new("cannot specify both -txid and -timestamp")),
+        (Some(txid), None) => Ok(Target::Txid(txid)),
+        (None, Some(time)) => Ok(Target::At(time)),
+        (None, None) => Ok(Target::Latest),
+    }
+}
+
+fn output_path(args: &Args, source: &Source) -> Result<PathBuf, CliError> {
+    match (&args.output, &source.configured) {
+        (Some(path), _) if !path.as_os_str().is_empty() => Ok(path.clone()),
+        (_, Some((path, _))) => Ok(path.clone()),
+        _ => Err(CliError::new("-o is required when restoring from a replica URL")
+            .with_try(format!("walstream restore -o /path/to/db {}", source.name))),
+    }
+}
+
+/// JSON has stdout for itself.
+fn start_logging(source: &Source, json: bool) {
+    let (mut logging, warnings) = match &source.configured {
+        Some((_, config)) => (config.logging, config.warnings.as_slice()),
+        None => Default::default(),
+    };
+    logging.stderr |= json;
+    logging::start(logging, None);
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+}
+
+async fn restore_to(
+    args: &Args,
+    output: &Path,
+    client: Arc<dyn ReplicaClient>,
+    target: Target,
+) -> Result<String, EngineError> {
+    let started = Instant::now();
+    let kind = client.kind();
+    let options = RestoreOptions {
+        output: output.to_owned(),
+        target,
+        parallelism: args.parallelism,
+        overwrite: args.force,
+        integrity_check: args.integrity_check.into(),
+    };
+    let restored = restore(client, &options, &TerminalProgress::new()).await?;
+    let elapsed = started.elapsed();
+    tracing::info!(path = %output.display(), txid = %restored.txid, ?elapsed, "database restored");
+    if !args.json {
+        return Ok(String::new());
+    }
+    Ok(output::json(&Report {
+        db_path: output.display().to_string(),
+        replica: kind,
+        txid: restored.txid.to_string(),
+        duration_ms: elapsed.as_millis(),
+        integrity_check: match args.integrity_check {
+            CheckArg::None => "none",
+            CheckArg::Quick => "quick",
+            CheckArg::Full => "full",
+        },
+    }))
+}
+
+/// Restores with the defaults of this command and without a line on the terminal.
+pub(crate) async fn restore_quietly(
+    client: Arc<dyn ReplicaClient>,
+    output: &Path,
+    target: Target,
+) -> Result<Restored, EngineError> {
+    let options = RestoreOptions {
+        output: output.to_owned(),
+        target,
+        parallelism: PARALLELISM,
+        overwrite: false,
+        integrity_check: IntegrityCheck::None,
+    };
+    restore(client, &options, &Unwatched).await
+}
+
+/// What `-dry-run -json` prints.
+#[derive(Serialize)]
+struct Plan {
+    source: String,
+    target_path: String,
+    replica: &'static str,
+    min_txid: String,
+    max_txid: String,
+    files: Vec<PlannedFile>,
+}
+
+#[derive(Serialize)]
+struct PlannedFile {
+    level: u8,
+    name: String,
+    min_txid: String,
+    max_txid: String,
+    size: u64,
+    timestamp: String,
+}
+
+async fn show_plan(
+    args: &Args,
+    source: &Source,
+    output: &Path,
+    client: &dyn ReplicaClient,
+    target: &Target,
+) -> Result<String, EngineError> {
+    let plan = plan(client, target).await?;
+    let plan = Plan {
+        source: source.name.clone(),
+        target_path: output.display().to_string(),
+        replica: client.kind(),
+        min_txid: plan.files.first().map_or(Txid::ZERO, |file| file.txids.min()).to_string(),
+        max_txid: plan.txid().to_string(),
+        files: plan.files.into_iter().map(PlannedFile::from).collect(),
+    };
+    Ok(if args.json { output::json(&plan) } else { plan.text() })
+}
+
+impl From<FileInfo> for PlannedFile {
+    fn from(file: FileInfo) -> Self {
+        PlannedFile {
+            level: file.level.get(),
+            name: FileName(file.txids).to_string(),
+            min_txid: file.txids.min().to_string(),
+            max_txid: file.txids.max().to_string(),
+            size: file.size,
+            timestamp: output::seconds(file.created_at),
+        }
+    }
+}
+
+impl Plan {
+    fn text(self) -> String {
+        let head = format!(
+            "Restore plan:\n  source: {}\n  target: {}\n  replica: {}\n  txid range: {} - {}\n\nFiles to fetch:\n",
+            self.source, self.target_path, self.replica, self.min_txid, self.max_txid
+        );
+        let row = |f: PlannedFile| {
+            [f.level.to_string(), f.name, f.min_txid, f.max_txid, f.size.to_string(), f.timestamp]
+        };
+        let rows: Vec<_> = self.files.into_iter().map(row).collect();
+        head + &output::table(["level", "file", "min_txid", "max_txid", "size", "timestamp"], &rows)
+    }
 }

@@ -30,11 +30,15 @@ impl Directory {
     /// The databases that are there now, in order of their paths.
     pub(super) fn search(&self) -> Result<Vec<DatabaseConfig>, ConfigError> {
         let mut found = Vec::new();
-        self.search_below(&self.path, &mut found)
-            .map_err(|(path, error)| ConfigError::new(format!("cannot search directory {}: {error}", path.display())))?;
+        self.search_below(&self.path, &mut found).map_err(|(path, error)| {
+            ConfigError::new(format!("cannot search directory {}: {error}", path.display()))
+        })?;
         if found.is_empty() {
-            return Err(ConfigError::new(format!("no SQLite databases found in directory {}", self.path.display()))
-                .hint("look at pattern and recursive; an empty file is not a database yet"));
+            return Err(ConfigError::new(format!(
+                "no SQLite databases found in directory {}",
+                self.path.display()
+            ))
+            .hint("look at pattern and recursive; an empty file is not a database yet"));
         }
         found.sort();
         Ok(found.iter().filter_map(|path| self.database(path)).collect())
@@ -100,5 +104,6 @@ fn is_database(path: &Path) -> bool {
         return false;
     }
     let mut magic = [0; 16];
-    File::open(path).and_then(|mut file| file.read_exact(&mut magic)).is_ok() && magic == *b"SQLite format 3\0"
+    File::open(path).and_then(|mut file| file.read_exact(&mut magic)).is_ok()
+        && magic == *b"SQLite format 3\0"
 }

@@ -88,12 +88,15 @@ impl FromStr for GoDuration {
             if unit.is_empty() && number == rest && total == 0 && number.parse::<f64>().is_ok() {
                 return Err(ParseDurationError::NoUnit(text.to_owned()));
             }
-            let scale = UNITS.iter().find(|(name, _)| *name == unit).map(|(_, scale)| *scale).ok_or_else(|| {
-                match number.is_empty() || unit.is_empty() {
-                    true => invalid(),
-                    false => ParseDurationError::UnknownUnit { text: text.to_owned(), unit: unit.to_owned() },
-                }
-            })?;
+            let scale =
+                UNITS.iter().find(|(name, _)| *name == unit).map(|(_, scale)| *scale).ok_or_else(|| {
+                    match number.is_empty() || unit.is_empty() {
+                        true => invalid(),
+                        false => {
+                            ParseDurationError::UnknownUnit { text: text.to_owned(), unit: unit.to_owned() }
+                        }
+                    }
+                })?;
             total = nanos(number, scale).and_then(|part| total.checked_add(part)).ok_or_else(invalid)?;
             rest = tail;
         }

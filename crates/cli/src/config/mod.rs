@@ -14,6 +14,8 @@ mod paths;
 mod replica;
 mod resolve;
 mod size;
+#[cfg(test)]
+mod tests;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -22,8 +24,8 @@ pub(crate) use duration::GoDuration;
 pub(crate) use error::ConfigError;
 pub(crate) use keys::LoggingKeys;
 pub(crate) use paths::expand_path;
-pub(crate) use replica::from_url;
-use walstream_engine::HistoryOptions;
+pub(crate) use replica::{from_url, kind_of};
+use walstream_engine::{HistoryOptions, default_meta_path};
 use walstream_storage::ReplicaConfig;
 
 use crate::args::ConfigArgs;
@@ -107,6 +109,14 @@ impl Default for DatabaseSettings {
     }
 }
 
+impl DatabaseConfig {
+    /// A database with default settings.
+    pub(crate) fn new(path: PathBuf, replica: ReplicaConfig) -> Self {
+        let meta_path = default_meta_path(&path);
+        DatabaseConfig { path, meta_path, replica, settings: DatabaseSettings::default() }
+    }
+}
+
 impl Config {
     /// Every database, with directories searched.
     pub(crate) fn databases(&self) -> Result<Vec<DatabaseConfig>, ConfigError> {
@@ -117,7 +127,8 @@ impl Config {
                 Entry::Directory(directory) => directory.search()?,
             };
             // An entry of its own says more about a database than the directory that it lies in.
-            let known = |path: &Path| databases.iter().any(|other| other.path == path) || self.is_single(path);
+            let known =
+                |path: &Path| databases.iter().any(|other| other.path == path) || self.is_single(path);
             let directory = matches!(entry, Entry::Directory(_));
             let new: Vec<_> = found.into_iter().filter(|db| !directory || !known(&db.path)).collect();
             databases.extend(new);
@@ -183,14 +194,17 @@ fn read(file: &Path) -> Result<String, ConfigError> {
     /// More than anybody writes by hand or generates; keeps a wrong path such as /dev/zero from filling memory.
     const MAX_BYTES: u64 = 16 << 20;
     let failed = |error: std::io::Error| match error.kind() {
-        std::io::ErrorKind::NotFound => ConfigError::new(format!("config file not found: {}", file.display()))
-            .hint("name one with -config, or replicate without: walstream replicate DB_PATH REPLICA_URL"),
+        std::io::ErrorKind::NotFound => {
+            ConfigError::new(format!("config file not found: {}", file.display()))
+                .hint("name one with -config, or replicate without: walstream replicate DB_PATH REPLICA_URL")
+        }
         std::io::ErrorKind::InvalidData => ConfigError::new("the file is not UTF-8 text").file(file),
         _ => ConfigError::new(format!("cannot read config file {}: {error}", file.display())),
     };
     let mut text = String::new();
     let opened = std::fs::File::open(file).map_err(failed)?;
-    std::io::Read::read_to_string(&mut std::io::Read::take(opened, MAX_BYTES + 1), &mut text).map_err(failed)?;
+    std::io::Read::read_to_string(&mut std::io::Read::take(opened, MAX_BYTES + 1), &mut text)
+        .map_err(failed)?;
     match text.len() as u64 > MAX_BYTES {
         true => Err(ConfigError::new("the file is larger than 16 MiB").file(file)),
         false => Ok(text),

@@ -30,7 +30,7 @@ pub(super) fn from_keys(keys: &ReplicaKeys, root: &RootKeys) -> Result<ReplicaCo
     }
     let from_url = keys.url.as_deref().map(parse_url).transpose()?;
     let kind = match &from_url {
-        Some(replica) => replica.kind(),
+        Some(replica) => kind_of(replica),
         None => keys.r#type.as_deref().unwrap_or("file"),
     };
     check_kind(kind)?;
@@ -52,6 +52,14 @@ pub(super) fn from_keys(keys: &ReplicaKeys, root: &RootKeys) -> Result<ReplicaCo
             let bucket = keys.bucket.clone().or_else(|| root.bucket.clone());
             complete_s3(lay_over(S3Config { bucket, path, ..S3Config::default() }, keys, root)?)
         }
+    }
+}
+
+/// The type of a replica, as the configuration file calls it.
+pub(crate) fn kind_of(replica: &ReplicaConfig) -> &'static str {
+    match replica {
+        ReplicaConfig::File(_) => "file",
+        ReplicaConfig::S3(_) => "s3",
     }
 }
 
@@ -153,4 +161,50 @@ pub(super) fn below(replica: &ReplicaConfig, relative: &std::path::Path) -> Repl
         }
     }
     replica
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn s3(replica: ReplicaConfig) -> S3Config {
+        match replica {
+            ReplicaConfig::S3(s3) => s3,
+            ReplicaConfig::File(_) => panic!("not s3"),
+        }
+    }
+
+    #[test]
+    fn a_key_wins_over_the_url_and_the_url_over_the_top_level() {
+        let root = RootKeys {
+            region: Some("root".to_owned()),
+            endpoint: Some("root.example".to_owned()),
+            storage_class: Some("root".to_owned()),
+            bucket: Some("ignored: the URL names one".to_owned()),
+            ..RootKeys::default()
+        };
+        let keys = ReplicaKeys {
+            url: Some("s3://bucket/a/b?region=url&endpoint=url.example".to_owned()),
+            region: Some("key".to_owned()),
+            ..ReplicaKeys::default()
+        };
+        let s3 = s3(from_keys(&keys, &root).unwrap());
+        assert_eq!((s3.bucket.as_deref(), s3.path.as_deref()), (Some("bucket"), Some("a/b")));
+        assert_eq!(s3.region.as_deref(), Some("key"));
+        assert_eq!(s3.endpoint.as_deref(), Some("https://url.example"));
+        assert_eq!(s3.storage_class.as_deref(), Some("root"));
+    }
+
+    #[test]
+    fn a_database_below_a_directory_has_a_replica_below() {
+        let relative = Path::new("x/app.db");
+        let file = from_url("file:///backup").unwrap();
+        let ReplicaConfig::File(file) = below(&file, relative) else { panic!() };
+        assert_eq!(file.path.as_deref(), Some(Path::new("/backup/x/app.db")));
+        for (url, path) in [("s3://b/p", "p/x/app.db"), ("s3://b", "x/app.db")] {
+            assert_eq!(s3(below(&from_url(url).unwrap(), relative)).path.as_deref(), Some(path));
+        }
+    }
 }

@@ -10,9 +10,7 @@ use super::directory::Directory;
 use super::duration::GoDuration;
 use super::keys::{DatabaseKeys, LevelKeys, Mark, ReplicaKeys, RootKeys, SnapshotKeys};
 use super::replica;
-use super::{
-    Config, ConfigError, DatabaseConfig, DatabaseSettings, Entry, ShutdownSettings, expand_path,
-};
+use super::{Config, ConfigError, DatabaseConfig, DatabaseSettings, Entry, ShutdownSettings, expand_path};
 use crate::logging::LogOptions;
 
 /// Checks everything and fills in defaults.
@@ -59,7 +57,10 @@ fn set<T>(target: &mut T, given: Option<Result<T, ConfigError>>) -> Result<(), C
 fn history(root: &RootKeys) -> Result<HistoryOptions, ConfigError> {
     let mut history = HistoryOptions::default();
     snapshot("snapshot", root.snapshot.as_ref(), &mut history)?;
-    set(&mut history.l0_retention, root.l0_retention.map(|d| not_negative("l0-retention", "l0 retention", d)))?;
+    set(
+        &mut history.l0_retention,
+        root.l0_retention.map(|d| not_negative("l0-retention", "l0 retention", d)),
+    )?;
     let field = "l0-retention-check-interval";
     set(
         &mut history.l0_retention_check_interval,
@@ -73,7 +74,11 @@ fn history(root: &RootKeys) -> Result<HistoryOptions, ConfigError> {
     Ok(history)
 }
 
-fn snapshot(field: &str, keys: Option<&SnapshotKeys>, history: &mut HistoryOptions) -> Result<(), ConfigError> {
+fn snapshot(
+    field: &str,
+    keys: Option<&SnapshotKeys>,
+    history: &mut HistoryOptions,
+) -> Result<(), ConfigError> {
     let Some(keys) = keys else { return Ok(()) };
     let interval = |d| positive(&format!("{field}.interval"), "snapshot interval", d);
     let retention = |d| positive(&format!("{field}.retention"), "snapshot retention", d);
@@ -153,7 +158,11 @@ fn obsolete(database: &DatabaseKeys) -> Vec<String> {
             "local files are kept until they are uploaded; remove it",
         ),
         ("name", of_replica(|r| &r.name), "a database has one replica, which needs no name; remove it"),
-        ("retention", of_replica(|r| &r.retention), "write snapshot.retention, at the top level or of the database"),
+        (
+            "retention",
+            of_replica(|r| &r.retention),
+            "write snapshot.retention, at the top level or of the database",
+        ),
         ("retention-check-interval", of_replica(|r| &r.retention_check_interval), "remove it"),
         (
             "snapshot-interval",
@@ -166,7 +175,9 @@ fn obsolete(database: &DatabaseKeys) -> Vec<String> {
     given
         .into_iter()
         .filter(|(_, given, _)| *given)
-        .map(|(key, _, advice)| format!("dbs[{place}]: {key} is a key of version 0.3 and has no effect: {advice}"))
+        .map(|(key, _, advice)| {
+            format!("dbs[{place}]: {key} is a key of version 0.3 and has no effect: {advice}")
+        })
         .collect()
 }
 
@@ -211,7 +222,10 @@ fn check_combination(keys: &DatabaseKeys) -> Result<(), &'static str> {
         (keys.watch && !is_directory, "'watch' can only be enabled with a directory"),
         (keys.watch, "'watch' is not supported yet; restart when databases were added"),
         (keys.meta_dir.is_some() && !is_directory, "'meta-dir' can only be used with a directory"),
-        (keys.meta_dir.is_some() && keys.meta_path.is_some(), "cannot specify both 'meta-path' and 'meta-dir'"),
+        (
+            keys.meta_dir.is_some() && keys.meta_path.is_some(),
+            "cannot specify both 'meta-path' and 'meta-dir'",
+        ),
     ];
     rules.into_iter().find(|(broken, _)| *broken).map_or(Ok(()), |(_, reason)| Err(reason))
 }

@@ -1,0 +1,222 @@
+//! Whole configuration files, good and bad.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::*;
+
+fn load_text(text: &str) -> Result<Config, ConfigError> {
+    let keys = parse::parse(Path::new("c.yml"), text)?;
+    resolve::resolve(keys)
+}
+
+fn config(text: &str) -> Config {
+    load_text(text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+#[test]
+fn what_is_left_out_has_the_peers_default() {
+    let databases = config("dbs: [{path: /a/app.db, replica: {path: /backup}}]").databases().unwrap();
+    let [database] = databases.as_slice() else { panic!() };
+    assert_eq!(database.path, Path::new("/a/app.db"));
+    assert_eq!(database.meta_path, Path::new("/a/.app.db-litestream"));
+    insta::assert_debug_snapshot!(database.settings);
+}
+
+#[test]
+fn every_key_takes_effect() {
+    let text = "
+exec: myapp -v
+logging: {level: debug, type: json, stderr: yes}
+snapshot: {interval: 1h, retention: 72h}
+levels: [{interval: 10s}]
+l0-retention: 0s
+l0-retention-check-interval: 1m
+retention: {enabled: false}
+verify-compaction: on
+shutdown-sync-timeout: 0s
+shutdown-sync-interval: 1s
+sync-interval: 7s
+dbs:
+  - path: sqlite:///a/app.db
+    meta-path: /meta
+    monitor-interval: 2s
+    checkpoint-interval: 0
+    busy-timeout: 3s
+    min-checkpoint-page-count: 5
+    truncate-page-n: 0
+    max-sync-wal-bytes: 1000
+    restore-if-db-not-exists: true
+    snapshot: {interval: 2h}
+    replicas:
+      - url: s3://bucket/app
+        part-size: 8MiB
+        max-sync-ltx-files: 3
+        auto-recover: true
+";
+    let config = config(text);
+    assert_eq!(config.exec.as_deref(), Some("myapp -v"));
+    assert_eq!(config.shutdown.timeout, Duration::ZERO);
+    assert_eq!(config.warnings, Vec::<String>::new());
+    insta::assert_debug_snapshot!((config.logging, config.databases().unwrap()));
+}
+
+#[test]
+fn mistakes_are_answered_in_the_peers_words() {
+    let database = |keys: &str| format!("dbs: [{{path: /a, {keys}}}]");
+    let replica = |keys: &str| format!("dbs: [{{path: /a, replica: {{{keys}}}}}]");
+    let texts = [
+        "snapshot: {interval: 0s}".to_owned(),
+        "snapshot: {retention: -1s}".to_owned(),
+        "l0-retention: -1s".to_owned(),
+        "l0-retention-check-interval: 0s".to_owned(),
+        "shutdown-sync-timeout: -1s".to_owned(),
+        "shutdown-sync-interval: 0s".to_owned(),
+        "heartbeat-url: foo".to_owned(),
+        "heartbeat-interval: 1s".to_owned(),
+        "levels: [{interval: 1s}, {}]".to_owned(),
+        format!("levels: [{}]", "{interval: 1s},".repeat(9)),
+        "logging: {type: xml}".to_owned(),
+        "dbs: [{}]".to_owned(),
+        database("dir: b, replica: {path: b}"),
+        "dbs: [{dir: b, replica: {path: b}}]".to_owned(),
+        "dbs: [{dir: b, pattern: '[', replica: {path: b}}]".to_owned(),
+        "dbs: [{dir: b, pattern: '*', watch: true, replica: {path: b}}]".to_owned(),
+        database("watch: true"),
+        database("meta-dir: b"),
+        "dbs: [{dir: a, pattern: '*', meta-dir: b, meta-path: c}]".to_owned(),
+        "dbs: [{path: /a}]".to_owned(),
+        database("replicas: []"),
+        database("replica: {path: b}, replicas: [{path: b}]"),
+        database("replicas: [{path: b}, {path: c}]"),
+        database("replica: {path: b}, snapshot: {interval: 0s}"),
+        database("replica: {path: b}, monitor-interval: 0s"),
+        database("replica: {path: b}, min-checkpoint-page-count: 0"),
+        replica("path: b, sync-interval: 0s"),
+        "dbs: [{path: /a, replica: {path: b}}, {path: /x/../a, replica: {path: c}}]".to_owned(),
+        replica("path: 's3://x'"),
+        replica("type: foo, path: b"),
+        replica("type: gs, bucket: b"),
+        replica("url: 'sftp://host/path'"),
+        replica("url: 's3://x/y', path: z"),
+        replica("url: 's3://x/y', bucket: z"),
+        replica("type: s3"),
+        replica("type: file"),
+        replica("url: backup"),
+        replica("path: b, account-name: c"),
+        replica("path: b, age: {recipients: []}"),
+        replica("url: 's3://x/y', part-size: big"),
+        replica("url: 's3://x/y?part-size=big'"),
+    ];
+    let answers = texts.map(|text| {
+        let error = load_text(&text).expect_err(&text);
+        let hint = error.hint.as_ref().map(|hint| format!("\n  Hint: {hint}")).unwrap_or_default();
+        format!("{text}\n  {error}{hint}")
+    });
+    insta::assert_snapshot!(answers.join("\n"));
+}
+
+#[test]
+fn keys_without_effect_are_named() {
+    let config = config(
+        "
+addr: :9090
+socket: {enabled: true, path: /tmp/s, permissions: 0600}
+dbs:
+  - path: /a
+    max-checkpoint-page-count: 10
+    replicas:
+      - {name: old, path: b, retention: 72h, snapshot-interval: 1h, retention-check-interval: 1h, validation-interval: 1h}
+",
+    );
+    insta::assert_snapshot!(config.warnings.join("\n"));
+}
+
+/// A folder with databases and other files.
+fn folder_of_databases() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let make = |path: &str, content: &[u8]| {
+        let path = folder.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, content).unwrap();
+    };
+    make("b.db", b"SQLite format 3\0 and so on");
+    make("a.db", b"SQLite format 3\0 and so on");
+    make("sub/c.db", b"SQLite format 3\0 and so on");
+    make("text.db", b"not a database at all");
+    make("empty.db", b"");
+    make("a.db-wal", b"\x37\x7f\x06\x82 and so on");
+    folder
+}
+
+fn directory_config(folder: &Path, keys: &str) -> Config {
+    let folder = folder.display();
+    config(&format!("dbs: [{{dir: {folder}, pattern: '*.db', {keys} replica: {{url: 's3://bucket/all'}}}}]"))
+}
+
+#[test]
+fn a_directory_is_searched() {
+    let folder = folder_of_databases();
+    let relative = |databases: Vec<DatabaseConfig>| -> Vec<PathBuf> {
+        databases.iter().map(|db| db.path.strip_prefix(folder.path()).unwrap().to_owned()).collect()
+    };
+    let flat = directory_config(folder.path(), "");
+    assert_eq!(relative(flat.databases().unwrap()), [Path::new("a.db"), Path::new("b.db")]);
+    let deep = directory_config(folder.path(), "recursive: true, meta-dir: /meta,").databases().unwrap();
+    assert_eq!(deep[2].meta_path, Path::new("/meta/sub/c.db-litestream"));
+    assert_eq!(relative(deep), [Path::new("a.db"), Path::new("b.db"), Path::new("sub/c.db")]);
+    let elsewhere =
+        directory_config(folder.path(), "recursive: true, meta-path: /meta,").databases().unwrap();
+    assert_eq!(elsewhere[2].meta_path, Path::new("/meta/sub/.c.db-litestream"));
+}
+
+#[test]
+fn a_lost_database_of_a_directory_is_still_known() {
+    let folder = folder_of_databases();
+    let config = directory_config(folder.path(), "");
+    let lost = config.find(&folder.path().join("lost.db")).unwrap();
+    let ReplicaConfig::S3(s3) = lost.replica else { panic!() };
+    assert_eq!(s3.path.as_deref(), Some("all/lost.db"));
+    assert!(config.find(&folder.path().join("sub/lost.db")).is_none(), "not recursive");
+    assert!(config.find(&folder.path().join("lost.txt")).is_none(), "the pattern does not match");
+}
+
+#[test]
+fn a_directory_without_databases_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let error = directory_config(folder.path(), "").databases().unwrap_err().to_string();
+    assert!(error.starts_with("no SQLite databases found in directory"), "{error}");
+    let error = directory_config(Path::new("/no/such/folder"), "").databases().unwrap_err().to_string();
+    assert!(error.starts_with("cannot search directory /no/such/folder"), "{error}");
+}
+
+#[test]
+fn an_entry_of_its_own_wins_over_the_directory() {
+    let folder = folder_of_databases();
+    let path = folder.path().display();
+    let databases = config(&format!(
+        "dbs:
+- {{dir: {path}, pattern: 'a*', replica: {{path: /all}}}}
+- {{path: {path}/a.db, replica: {{path: /own}}}}"
+    ))
+    .databases()
+    .unwrap();
+    let [database] = databases.as_slice() else { panic!("{databases:?}") };
+    let ReplicaConfig::File(file) = &database.replica else { panic!() };
+    assert_eq!(file.path.as_deref(), Some(Path::new("/own")));
+}
+
+#[test]
+fn the_example_file_is_valid_and_complete() {
+    let text = include_str!("../../../../litestream.yml.example");
+    // Every setting is there, switched off by a "#" without a space; switched on, the file must be valid too.
+    let on: String = text
+        .lines()
+        .map(|line| line.strip_prefix('#').filter(|l| !l.starts_with(' ')).unwrap_or(line).to_owned() + "\n")
+        .collect();
+    for text in [text, &on] {
+        let mut keys = parse::parse(Path::new("litestream.yml.example"), text).unwrap();
+        keys.dbs.retain(|database| database.dir.is_none());
+        resolve::resolve(keys).unwrap();
+    }
+}

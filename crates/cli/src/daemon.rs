@@ -1,0 +1,239 @@
+//! Keeping databases replicated, from the start of the process to its end.
+//!
+//! Invariant: however it ends, by a signal, by the end of the child or because the child cannot start, what
+//! was committed is shipped first; and if it could not be, the exit code says so.
+
+use std::process::{ExitCode, ExitStatus};
+
+use tokio::sync::watch;
+use walstream_engine::restore::Target;
+use walstream_engine::{
+    DatabaseOptions, EngineError, Fleet, OnceOptions, ShutdownOptions, Unshipped, sync_once,
+};
+use walstream_storage::ReplicaConfig;
+
+use crate::commands::restore;
+use crate::commands::version::VERSION;
+use crate::config::{DatabaseConfig, GoDuration, ShutdownSettings};
+use crate::connect::{connect, connect_for};
+use crate::error::CliError;
+use crate::exec::{Child, exit_code};
+use crate::logging::LogOptions;
+use crate::signals::{self, Signals};
+
+/// What to replicate and how.
+#[derive(Debug, Default)]
+pub(crate) struct Job {
+    pub(crate) databases: Vec<DatabaseConfig>,
+    pub(crate) exec: Option<String>,
+    pub(crate) logging: LogOptions,
+    pub(crate) shutdown: ShutdownSettings,
+    pub(crate) warnings: Vec<String>,
+}
+
+/// Brings every database's replica up to date, one after the other. The first error ends it.
+pub(crate) async fn run_once(job: &Job, once: OnceOptions) -> Result<(), CliError> {
+    for database in &job.databases {
+        restore_if_missing(database).await?;
+        let position = sync_once(options(database)?, once).await?;
+        tracing::info!(path = %database.path.display(), txid = %position.txid, "replica sync");
+    }
+    Ok(())
+}
+
+/// Replicates until a signal comes or the child ends.
+pub(crate) async fn run(job: Job) -> Result<ExitCode, CliError> {
+    tracing::info!(version = VERSION, "walstream");
+    let mut signals = match job.exec {
+        Some(_) => Signals::for_child()?,
+        None => Signals::shutdown()?,
+    };
+    let fleet = tokio::select! {
+        fleet = start(&job.databases) => fleet?,
+        signal = signals.next_shutdown() => {
+            tracing::info!(signal = signals::name(signal), "signal received while starting");
+            return Ok(ExitCode::SUCCESS);
+        }
+    };
+    let end = serve(job.exec.as_deref(), &mut signals).await;
+    let interrupted = end.as_ref().is_ok_and(|end| end.interrupted);
+    let unshipped = shut_down(fleet, job.shutdown, &mut signals, interrupted).await;
+    match end?.child {
+        Some(status) if !status.success() => {
+            report_unshipped(&unshipped);
+            Ok(ExitCode::from(exit_code(status)))
+        }
+        _ => all_shipped(&unshipped).map(|()| ExitCode::SUCCESS),
+    }
+}
+
+/// Starts replication, after restoring what is missing.
+pub(crate) async fn start(databases: &[DatabaseConfig]) -> Result<Fleet, CliError> {
+    if databases.is_empty() {
+        tracing::error!("no databases specified in configuration");
+    }
+    for database in databases {
+        restore_if_missing(database).await?;
+    }
+    let all = databases.iter().map(options).collect::<Result<Vec<_>, _>>()?;
+    let fleet = Fleet::start(all).await?;
+    for database in databases {
+        log_replica(database);
+    }
+    Ok(fleet)
+}
+
+/// Restores a database that is not there, where that is wanted. No backup is no error: it is the first start.
+async fn restore_if_missing(database: &DatabaseConfig) -> Result<(), CliError> {
+    if !database.settings.restore_if_missing {
+        return Ok(());
+    }
+    let path = &database.path;
+    if path.exists() {
+        tracing::info!(path = %path.display(), "database already exists, skipping restore");
+        return Ok(());
+    }
+    match restore::restore_quietly(connect(&database.replica)?, path, Target::Latest).await {
+        Ok(restored) => {
+            tracing::info!(path = %path.display(), txid = %restored.txid, "database restored");
+            Ok(())
+        }
+        Err(EngineError::NoBackup { .. }) => {
+            tracing::info!(path = %path.display(), "no backup found, starting with a new database");
+            Ok(())
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn options(database: &DatabaseConfig) -> Result<DatabaseOptions, CliError> {
+    let settings = &database.settings;
+    Ok(DatabaseOptions {
+        path: database.path.clone(),
+        meta_path: database.meta_path.clone(),
+        replica: connect_for(&database.path, &database.replica)?,
+        monitor_interval: settings.monitor_interval,
+        checkpoint_interval: settings.checkpoint_interval,
+        busy_timeout: settings.busy_timeout,
+        min_checkpoint_pages: settings.min_checkpoint_pages,
+        max_sync_wal_bytes: settings.max_sync_wal_bytes,
+        sync_interval: settings.sync_interval,
+        history: settings.history.clone(),
+    })
+}
+
+fn log_replica(database: &DatabaseConfig) {
+    let interval = GoDuration::from(database.settings.sync_interval);
+    match &database.replica {
+        ReplicaConfig::File(file) => {
+            let path = file.path.as_deref().unwrap_or(std::path::Path::new("")).display();
+            tracing::info!(r#type = "file", "sync-interval" = %interval, path = %path, "replicating to");
+        }
+        ReplicaConfig::S3(s3) => {
+            let text = |value: &Option<String>| value.clone().unwrap_or_default();
+            tracing::info!(
+                r#type = "s3",
+                "sync-interval" = %interval,
+                bucket = text(&s3.bucket),
+                path = text(&s3.path),
+                region = text(&s3.region),
+                endpoint = text(&s3.endpoint),
+                "replicating to"
+            );
+        }
+    }
+}
+
+/// How replication comes to its end.
+struct End {
+    /// How the child ended, if there is one.
+    child: Option<ExitStatus>,
+    /// Whether the operator asked for it.
+    interrupted: bool,
+}
+
+/// Waits until it is time to shut down.
+async fn serve(exec: Option<&str>, signals: &mut Signals) -> Result<End, CliError> {
+    let Some(command) = exec else {
+        let signal = signals.next_shutdown().await;
+        tracing::info!(signal = signals::name(signal), "signal received, walstream shutting down");
+        return Ok(End { child: None, interrupted: true });
+    };
+    let mut child = Child::spawn(command)?;
+    let mut interrupted = false;
+    loop {
+        tokio::select! {
+            biased;
+            status = child.wait() => {
+                let status = status.map_err(|error| CliError::new(format!("cannot wait for exec process: {error}")))?;
+                tracing::info!(%status, "exec process ended, walstream shutting down");
+                return Ok(End { child: Some(status), interrupted });
+            }
+            signal = signals.next() => {
+                tracing::info!(signal = signals::name(signal), "signal received, sending it to exec process");
+                child.forward(signal);
+                interrupted |= signals::asks_for_shutdown(signal);
+            }
+        }
+    }
+}
+
+/// The last sync. The operator's second signal ends it at once.
+pub(crate) async fn shut_down(
+    fleet: Fleet,
+    settings: ShutdownSettings,
+    signals: &mut Signals,
+    mut interrupted: bool,
+) -> Vec<Unshipped> {
+    let (abort, aborted) = watch::channel(false);
+    let options = ShutdownOptions {
+        timeout: settings.timeout,
+        retry_interval: settings.retry_interval,
+        abort: aborted,
+    };
+    let shutdown = fleet.shutdown(options);
+    tokio::pin!(shutdown);
+    loop {
+        tokio::select! {
+            unshipped = &mut shutdown => {
+                tracing::info!("walstream shut down");
+                return unshipped;
+            }
+            signal = signals.next_shutdown() => {
+                let signal = signals::name(signal);
+                if interrupted {
+                    tracing::warn!(signal, "second signal received, ending without the last sync");
+                    abort.send_replace(true);
+                } else {
+                    tracing::info!(signal, "signal received, finishing the last sync (again to skip it)");
+                    interrupted = true;
+                }
+            }
+        }
+    }
+}
+
+fn report_unshipped(unshipped: &[Unshipped]) {
+    for database in unshipped {
+        tracing::error!(
+            path = %database.path.display(),
+            "txid.replica" = %database.shipped,
+            "txid.db" = %database.captured,
+            error = database.reason,
+            "failed to close database"
+        );
+    }
+}
+
+/// An error if something did not reach its replica.
+pub(crate) fn all_shipped(unshipped: &[Unshipped]) -> Result<(), CliError> {
+    report_unshipped(unshipped);
+    let Some(first) = unshipped.first() else { return Ok(()) };
+    let others = match unshipped.len() - 1 {
+        0 => String::new(),
+        n => format!(" (and {n} more)"),
+    };
+    let message =
+        format!("not everything reached the replica of {}{others}: {}", first.path.display(), first.reason);
+    Err(CliError::new(message).with_hint("nothing is lost: the next start goes on from here"))
+}
