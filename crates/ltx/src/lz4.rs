@@ -47,14 +47,16 @@ pub enum Lz4Error {
     FrameLayout(&'static str),
 }
 
-/// Compresses pages to blocks, reusing its memory.
-pub(crate) struct Compressor {
+/// Compresses pages to blocks, reusing its memory. The encoder has one of its own; more of them, one a
+/// thread, feed [`Encoder::compressed_page`](crate::Encoder::compressed_page).
+pub struct Compressor {
     table: CompressTable,
     block: Vec<u8>,
 }
 
 impl Compressor {
-    pub(crate) fn new(page_size: PageSize) -> Self {
+    /// For pages of this size.
+    pub fn new(page_size: PageSize) -> Self {
         Compressor {
             table: CompressTable::default(),
             block: vec![0; block::get_maximum_output_size(page_size.bytes())],
@@ -62,7 +64,7 @@ impl Compressor {
     }
 
     /// The LZ4 block of a page. Incompressible pages come out a little longer than they are.
-    pub(crate) fn compress(&mut self, page: &[u8]) -> Result<&[u8], block::CompressError> {
+    pub fn compress(&mut self, page: &[u8]) -> Result<&[u8], block::CompressError> {
         let size = block::compress_into_with_table(page, &mut self.block, &mut self.table)?;
         Ok(&self.block[..size])
     }
