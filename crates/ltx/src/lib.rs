@@ -16,8 +16,8 @@
 //! | write it | [`encode`] |
 //! | read it from front to back | [`decode`] |
 //! | read single pages | [`random`] |
-//! | make one of many | [`merge`] |
-//! | prove it | [`verify`] |
+//! | make one of many | [`mod@merge`] |
+//! | prove it | [`mod@verify`] |
 
 mod bytes;
 pub mod checksum;
