@@ -9,14 +9,25 @@
 //! Read the folders in that order. Each stage has one entry point, and nothing flows back but a position.
 //! `database` is the only place that ties the stages of one database together, `fleet` runs many.
 
+mod capture;
 pub mod clock;
+mod database;
 pub mod error;
+pub mod fleet;
+mod fs;
 pub mod history;
 pub mod options;
 pub mod restore;
+mod shadow;
 mod stream;
 #[cfg(test)]
 mod testing;
+mod upload;
+mod watch;
 
+pub use capture::session::Position;
+pub use database::once::{OnceOptions, sync_once};
+pub use database::run::Unshipped;
 pub use error::EngineError;
+pub use fleet::{Fleet, ShutdownOptions};
 pub use options::{DatabaseOptions, HistoryOptions, default_meta_path};

@@ -1,0 +1,31 @@
+//! From the WAL of a live database to level-0 files.
+//!
+//! | step | module |
+//! |---|---|
+//! | the connection, the read lock, the one descriptor | [`source`] |
+//! | how far the WAL is committed | [`wal_index`] |
+//! | frames, salts, the checksum chain | [`wal`] |
+//! | is what comes next the continuation of it? | [`continuity`] |
+//! | every page as of one frame | [`image`] |
+//! | the checksum of every page, and what differs from it | [`page_map`], [`diff`] |
+//! | pages to one level-0 file | [`batch`] |
+//! | seal a WAL generation and checkpoint it | [`checkpoint`] |
+//! | one capture, in order | [`session`] |
+//! | the whole database as one file | [`snapshot`] |
+//!
+//! Everything here blocks, so it runs on blocking threads; one task owns a [`session::Capture`].
+
+pub(crate) mod batch;
+pub(crate) mod checkpoint;
+pub(crate) mod continuity;
+pub(crate) mod diff;
+pub(crate) mod image;
+pub(crate) mod page_map;
+pub(crate) mod session;
+pub(crate) mod snapshot;
+pub(crate) mod source;
+pub(crate) mod wal;
+pub(crate) mod wal_index;
+
+#[cfg(test)]
+mod tests;

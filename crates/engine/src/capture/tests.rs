@@ -1,0 +1,396 @@
+//! Captures of a real database, held against what SQLite itself says is in it.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use proptest::prelude::*;
+use rusqlite::Connection;
+use walstream_ltx::{Decoder, Pgno};
+
+use super::session::{Capture, Position, RemoteNewest, Setup};
+use super::source::Source;
+use crate::clock::SystemClock;
+use crate::fs::SystemDisk;
+use crate::shadow::folder::ShadowFolder;
+use crate::shadow::recover::recover;
+
+/// A database with an application, a capture of it, and a copy that is built from nothing but the files that
+/// the capture wrote.
+struct World {
+    _folder: tempfile::TempDir,
+    path: PathBuf,
+    meta: PathBuf,
+    app: Connection,
+    capture: Option<Capture>,
+    copy: BTreeMap<Pgno, Vec<u8>>,
+    copied: Position,
+}
+
+impl World {
+    fn new(page_size: u32) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("app.db");
+        let app = Connection::open(&path).unwrap();
+        // Everything happens in one thread, so waiting for a lock would be waiting for oneself.
+        app.busy_timeout(Duration::ZERO).unwrap();
+        app.execute_batch(&format!(
+            "PRAGMA page_size = {page_size}; PRAGMA journal_mode = wal; PRAGMA wal_autocheckpoint = 0;
+             CREATE TABLE t (id INTEGER PRIMARY KEY, value BLOB); INSERT INTO t VALUES (0, zeroblob(9000));"
+        ))
+        .unwrap();
+        let meta = crate::options::default_meta_path(&path);
+        let mut world = World {
+            _folder: folder,
+            path,
+            meta,
+            app,
+            capture: None,
+            copy: BTreeMap::new(),
+            copied: Position::default(),
+        };
+        world.start(None);
+        world.take_base();
+        world
+    }
+
+    fn shadow(&self) -> ShadowFolder {
+        let disk = Arc::new(SystemDisk::like(&self.path).unwrap());
+        ShadowFolder::open(&self.meta, self.path.parent().unwrap(), disk).unwrap()
+    }
+
+    fn start(&mut self, remote: Option<RemoteNewest>) {
+        let shadow = self.shadow();
+        let source = Source::open(&self.path, Duration::from_millis(200)).unwrap();
+        let local = recover(&shadow).unwrap();
+        let setup = Setup { source, shadow, clock: Arc::new(SystemClock), max_bytes: 0 };
+        self.capture = Some(Capture::resume(setup, local, remote).unwrap());
+    }
+
+    fn stop(&mut self) {
+        self.capture = None;
+    }
+
+    fn capture(&mut self) -> &mut Capture {
+        self.capture.as_mut().unwrap()
+    }
+
+    /// Begins the copy with a snapshot.
+    fn take_base(&mut self) {
+        let (snapshot, _) = self.capture().snapshot().unwrap();
+        let mut file = Vec::new();
+        snapshot.encode(&mut file).unwrap();
+        self.copy.clear();
+        self.apply(&file);
+        self.copied = self.capture().position();
+    }
+
+    fn apply(&mut self, file: &[u8]) -> u32 {
+        let mut decoder = Decoder::new(file).unwrap();
+        let commit = decoder.header().commit;
+        let mut pages = 0;
+        while let Some(page) = decoder.next_page().unwrap() {
+            self.copy.insert(page.pgno, page.data.to_vec());
+            pages += 1;
+        }
+        decoder.finish().unwrap();
+        self.copy.retain(|&pgno, _| commit.contains(pgno));
+        pages
+    }
+
+    /// Captures everything, applies the new files to the copy and compares it with the database. Returns how
+    /// many pages the new files hold.
+    fn capture_and_compare(&mut self) -> u32 {
+        self.capture().capture_all().unwrap();
+        self.compare()
+    }
+
+    fn compare(&mut self) -> u32 {
+        let shadow = self.shadow();
+        let mut pages = 0;
+        for file in shadow.files_after(self.copied.txid).unwrap() {
+            assert_eq!(file.min(), self.copied.txid.next(), "level-0 files are contiguous");
+            let content = std::fs::read(shadow.path(file)).unwrap();
+            let header = Decoder::new(&content[..]).unwrap().header().clone();
+            assert_eq!(header.lineage.pre_apply, self.copied.checksum);
+            pages += self.apply(&content);
+            self.copied = Position { txid: file.max(), checksum: header.lineage.post_apply };
+        }
+        assert_eq!(self.capture().position(), self.copied);
+        let copy: Vec<u8> = self.copy.values().flatten().copied().collect();
+        assert!(copy == truth(&self.path), "the copy differs from the database");
+        pages
+    }
+
+    fn sql(&self, sql: &str) {
+        self.app.execute_batch(sql).unwrap();
+    }
+
+    fn checkpoint(&self, mode: &str) {
+        self.app.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |_| Ok(())).unwrap();
+    }
+
+    /// The WAL as it is, byte for byte.
+    fn wal(&self) -> Vec<u8> {
+        read_beside(&self.path, "app.db-wal")
+    }
+}
+
+/// The database as SQLite sees it: a copy of its files, checkpointed. The copy is made by another process,
+/// since closing a descriptor here would drop the locks of this process.
+fn truth(path: &Path) -> Vec<u8> {
+    let folder = tempfile::tempdir().unwrap();
+    let copy = folder.path().join("app.db");
+    for suffix in ["", "-wal"] {
+        let from = format!("{}{suffix}", path.display());
+        if Path::new(&from).exists() {
+            let done = Command::new("cp").arg(from).arg(format!("{}{suffix}", copy.display())).status().unwrap();
+            assert!(done.success());
+        }
+    }
+    let connection = Connection::open(&copy).unwrap();
+    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+    drop(connection);
+    std::fs::read(copy).unwrap()
+}
+
+fn read_beside(path: &Path, name: &str) -> Vec<u8> {
+    std::fs::read(path.with_file_name(name)).unwrap()
+}
+
+#[test]
+fn a_commit_is_captured_with_nothing_but_its_pages() {
+    let mut world = World::new(4096);
+    world.sql("UPDATE t SET value = zeroblob(100) WHERE id = 0");
+    let pages = world.capture_and_compare();
+    assert!((1..=4).contains(&pages), "{pages} pages");
+    assert_eq!(world.capture_and_compare(), 0, "nothing new, nothing written");
+}
+
+#[test]
+fn capturing_and_checkpointing_add_nothing_to_the_wal() {
+    let mut world = World::new(4096);
+    world.sql("INSERT INTO t VALUES (1, randomblob(5000))");
+    let before = world.wal();
+    world.capture_and_compare();
+    let sealed = world.capture().checkpoint().unwrap();
+    assert!(sealed.complete && sealed.captured.is_empty());
+    assert!(world.wal() == before);
+    world.compare();
+}
+
+#[test]
+fn a_sealed_wal_is_restarted_by_the_next_writer_and_followed_without_a_comparison() {
+    let mut world = World::new(4096);
+    for round in 0..5 {
+        world.sql(&format!("INSERT INTO t VALUES ({}, randomblob(50000))", round + 1));
+        world.capture().checkpoint().unwrap();
+        world.compare();
+        world.sql("UPDATE t SET value = randomblob(10) WHERE id = 0");
+        assert!(world.capture_and_compare() <= 3);
+        assert!(world.wal().len() < 200_000, "the WAL starts anew each round");
+    }
+}
+
+#[test]
+fn nobody_can_restart_the_wal_before_it_is_captured() {
+    let mut world = World::new(4096);
+    world.capture().checkpoint().unwrap();
+    for round in 0..10 {
+        world.sql(&format!("INSERT INTO t VALUES ({}, randomblob(3000))", round + 1));
+        for mode in ["PASSIVE", "FULL", "RESTART", "TRUNCATE"] {
+            // The read lock makes FULL and the others give up as busy; that is SQLite's answer, not an error.
+            world.checkpoint(mode);
+        }
+    }
+    assert!(world.capture_and_compare() < 40, "a diff, found in the WAL");
+}
+
+#[test]
+fn growth_and_shrinking_are_followed_to_the_page() {
+    let mut world = World::new(512);
+    world.sql("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 200)
+               INSERT INTO t SELECT i, randomblob(700) FROM n");
+    world.capture_and_compare();
+    world.sql("DELETE FROM t WHERE id > 20; VACUUM;");
+    world.capture_and_compare();
+    world.sql("INSERT INTO t VALUES (1000, zeroblob(40000)); DELETE FROM t WHERE id = 1000;");
+    world.capture_and_compare();
+}
+
+#[test]
+fn what_happened_while_nobody_watched_costs_a_diff() {
+    let mut world = World::new(4096);
+    world.sql("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 500)
+               INSERT INTO t SELECT i, randomblob(3000) FROM n");
+    world.capture_and_compare();
+    world.capture().checkpoint().unwrap();
+    world.capture().save_map().unwrap();
+    for mode in ["PASSIVE", "TRUNCATE"] {
+        world.stop();
+        world.sql("UPDATE t SET value = randomblob(2999) WHERE id IN (7, 300)");
+        world.checkpoint(mode);
+        world.sql("UPDATE t SET value = randomblob(2998) WHERE id = 8");
+        world.start(None);
+        let pages = world.capture_and_compare();
+        assert!((2..30).contains(&pages), "{mode}: {pages} pages");
+    }
+}
+
+#[test]
+fn the_lost_commit_of_litestream_is_not_lost() {
+    // Stop, commit, PASSIVE checkpoint, a shorter commit elsewhere, start: the frame before the old end of the
+    // WAL is still the captured one, and Litestream goes on from the beginning of the new generation.
+    let mut world = World::new(4096);
+    world.sql("INSERT INTO t VALUES (1, randomblob(30000)); INSERT INTO t VALUES (2, 'x');");
+    world.capture_and_compare();
+    world.stop();
+    world.sql("UPDATE t SET value = randomblob(30000) WHERE id = 1");
+    world.checkpoint("PASSIVE");
+    world.sql("UPDATE t SET value = 'y' WHERE id = 2");
+    world.start(None);
+    world.capture_and_compare();
+}
+
+#[test]
+fn a_restart_goes_on_in_the_wal_without_reading_the_database() {
+    let mut world = World::new(4096);
+    world.sql("INSERT INTO t VALUES (1, randomblob(30000))");
+    world.capture_and_compare();
+    world.stop();
+    world.sql("INSERT INTO t VALUES (2, 'while it was down')");
+    world.start(None);
+    assert!(world.capture_and_compare() <= 3);
+}
+
+#[test]
+fn a_restored_database_goes_on_at_the_replicas_position_with_nothing_to_upload() {
+    let mut world = World::new(4096);
+    world.sql("INSERT INTO t VALUES (1, randomblob(30000))");
+    world.capture_and_compare();
+    let position = world.capture().position();
+    world.stop();
+    std::fs::remove_dir_all(&world.meta).unwrap();
+    let commit = walstream_ltx::Commit::new(u32::try_from(truth(&world.path).len() / 4096).unwrap());
+    world.start(Some(RemoteNewest { position, commit }));
+    assert_eq!(world.capture().position(), position);
+    assert_eq!(world.shadow().files().unwrap(), []);
+    world.sql("INSERT INTO t VALUES (2, 'and on it goes')");
+    assert!(world.capture_and_compare() <= 3);
+}
+
+#[test]
+fn a_torn_newest_file_is_set_aside_and_its_pages_are_captured_anew() {
+    let mut world = World::new(4096);
+    for id in 1..5 {
+        world.sql(&format!("INSERT INTO t VALUES ({id}, randomblob(3000))"));
+        world.capture_and_compare();
+    }
+    world.stop();
+    let newest = *world.shadow().files().unwrap().last().unwrap();
+    let path = world.shadow().path(newest);
+    let whole = std::fs::read(&path).unwrap();
+    std::fs::write(&path, &whole[..whole.len() / 2]).unwrap();
+    world.start(None);
+    // What was written before is applied a second time, under a number that the copy has seen already.
+    world.copied = world.capture().position();
+    world.capture_and_compare();
+}
+
+#[test]
+fn a_long_snapshot_is_the_state_of_its_position_while_the_application_writes_on() {
+    let mut world = World::new(4096);
+    world.sql("INSERT INTO t VALUES (1, randomblob(300000))");
+    let (snapshot, _) = world.capture().snapshot().unwrap();
+    let expected = truth(&world.path);
+    world.sql("UPDATE t SET value = randomblob(300000) WHERE id = 1; INSERT INTO t VALUES (2, randomblob(99999))");
+    assert!(world.capture().is_pinned());
+    world.capture().checkpoint().unwrap();
+    let mut file = Vec::new();
+    snapshot.encode(&mut file).unwrap();
+    assert!(!world.capture().is_pinned());
+    let mut decoder = Decoder::new(&file[..]).unwrap();
+    let mut image = Vec::new();
+    while let Some(page) = decoder.next_page().unwrap() {
+        image.extend_from_slice(page.data);
+    }
+    assert!(image == expected);
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Insert(u32, u16),
+    Update(u32, u16),
+    Delete(u32),
+    RolledBack(u16),
+    Vacuum,
+    Checkpoint(&'static str),
+    Capture,
+    Seal,
+    Restart,
+    Down(Vec<Step>),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let modes = prop::sample::select(vec!["PASSIVE", "FULL", "RESTART", "TRUNCATE"]);
+    let write = prop_oneof![
+        4 => (0u32..40, 1u16..9000).prop_map(|(id, size)| Step::Insert(id, size)),
+        4 => (0u32..40, 1u16..9000).prop_map(|(id, size)| Step::Update(id, size)),
+        2 => (0u32..40).prop_map(Step::Delete),
+        1 => (1u16..60000).prop_map(Step::RolledBack),
+        1 => Just(Step::Vacuum),
+        2 => modes.prop_map(Step::Checkpoint),
+    ];
+    let down = prop::collection::vec(write.clone(), 0..6).prop_map(Step::Down);
+    prop_oneof![8 => write, 4 => Just(Step::Capture), 2 => Just(Step::Seal), 1 => Just(Step::Restart), 2 => down]
+}
+
+fn perform(world: &mut World, step: &Step) {
+    match step {
+        Step::Insert(id, size) => world.sql(&format!("INSERT OR REPLACE INTO t VALUES ({id}, randomblob({size}))")),
+        Step::Update(id, size) => world.sql(&format!("UPDATE t SET value = randomblob({size}) WHERE id = {id}")),
+        Step::Delete(id) => world.sql(&format!("DELETE FROM t WHERE id > {id}")),
+        // A small cache makes SQLite spill pages into the WAL that never become part of a commit.
+        Step::RolledBack(size) => world.sql(&format!(
+            "PRAGMA cache_size = 2; BEGIN; INSERT OR REPLACE INTO t VALUES (99, randomblob({size}));
+             UPDATE t SET value = randomblob(500); ROLLBACK;"
+        )),
+        Step::Vacuum => world.sql("VACUUM"),
+        Step::Checkpoint(mode) => world.checkpoint(mode),
+        Step::Capture => {
+            world.capture_and_compare();
+        }
+        Step::Seal => {
+            world.capture().checkpoint().unwrap();
+            world.compare();
+        }
+        Step::Restart => {
+            world.stop();
+            world.start(None);
+            world.capture_and_compare();
+        }
+        Step::Down(steps) => {
+            world.stop();
+            steps.iter().for_each(|step| perform(world, step));
+            world.start(None);
+            world.capture_and_compare();
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, max_shrink_iters: 200, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_the_application_does_the_copy_is_the_database(
+        page_size in prop::sample::select(vec![512u32, 4096]),
+        steps in prop::collection::vec(step(), 1..25),
+    ) {
+        let mut world = World::new(page_size);
+        steps.iter().for_each(|step| perform(&mut world, step));
+        world.capture_and_compare();
+    }
+}
+

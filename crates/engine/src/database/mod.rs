@@ -1,0 +1,17 @@
+//! One database's life: the only place that ties the stages together.
+//!
+//! ```text
+//! open ──► run: capture, checkpoint ──(captured TXID)──► ship: upload level 0
+//!            ▲                      ──(snapshot)───────► snapshots: upload level 9
+//!            └────(commands)───────────────────────────  history: compact, retain
+//! ```
+//!
+//! Invariant: the task in [`run`] owns the capture. Everybody else sends it commands or reads what it publishes.
+
+pub(crate) mod command;
+pub(crate) mod once;
+pub(crate) mod open;
+pub(crate) mod run;
+pub(crate) mod ship;
+pub(crate) mod snapshots;
+pub(crate) mod worker;

@@ -1,0 +1,76 @@
+//! `replicate -once`: bring the replica up to date and end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, watch};
+
+use super::open::{self, Opened};
+use crate::capture::session::Position;
+use crate::clock::{Clock, SystemClock};
+use crate::error::EngineError;
+use crate::options::DatabaseOptions;
+use crate::upload::position::Remote;
+use crate::upload::queue::{Uploaded, Uploader};
+use crate::upload::snapshot;
+
+/// What a single run should do besides capturing and uploading.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OnceOptions {
+    /// Make a snapshot even if the replica does not need one.
+    pub force_snapshot: bool,
+    /// Delete what retention says.
+    pub enforce_retention: bool,
+}
+
+/// Captures everything that is committed, uploads it, makes a snapshot where the replica needs one, and
+/// returns the position that is now on the replica. The first error ends it.
+pub async fn sync_once(options: DatabaseOptions, once: OnceOptions) -> Result<Position, EngineError> {
+    options.replica.init().await?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let mut opened = open::open(&options, clock, Arc::new(Semaphore::new(1))).await?;
+    let remote = opened.remote.take();
+    let remote = remote.ok_or_else(|| EngineError::TaskLost("the replica did not answer".into()))?;
+    let result = run(&options, once, &mut opened, &remote).await;
+    // Store the map in any case: it saves the next run from reading the whole database.
+    let closed = tokio::task::spawn_blocking(move || drop(opened)).await;
+    closed?;
+    result
+}
+
+async fn run(
+    options: &DatabaseOptions,
+    once: OnceOptions,
+    opened: &mut Opened,
+    remote: &Remote,
+) -> Result<Position, EngineError> {
+    opened.worker.run(|capture| capture.capture_all()).await?;
+    let needs_snapshot = opened.worker.tell(|capture| Ok(capture.take_snapshot_need()))?;
+    let snapshot = once.force_snapshot || needs_snapshot || opened.needs_snapshot(remote)?;
+    if snapshot {
+        let (pinned, _) = opened.worker.run(|capture| capture.snapshot()).await?;
+        snapshot::upload(options.replica.as_ref(), pinned).await?;
+    }
+    upload_pending(options, opened, remote).await?;
+    if once.enforce_retention {
+        crate::history::enforce_once(options).await?;
+    }
+    opened.worker.run(|capture| capture.save_map().map(|_| ())).await?;
+    opened.worker.ask(|capture| Ok(capture.position()))
+}
+
+async fn upload_pending(options: &DatabaseOptions, opened: &Opened, remote: &Remote) -> Result<(), EngineError> {
+    let position = opened.worker.ask(|capture| Ok(capture.position()))?;
+    let (_captured, captured) = watch::channel(position.txid);
+    let (uploaded, _uploaded) = watch::channel(Uploaded { txid: remote.level0, fenced: None });
+    let (_hurry, hurry) = watch::channel(Some(Duration::ZERO));
+    let uploader = Uploader {
+        client: Arc::clone(&options.replica),
+        shadow: opened.shadow.clone(),
+        captured,
+        uploaded,
+        hurry,
+        sync_interval: Duration::ZERO,
+    };
+    uploader.upload_pending().await
+}

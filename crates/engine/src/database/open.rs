@@ -1,0 +1,105 @@
+//! From the options of a database to a capture that knows where to go on.
+//!
+//! Invariant: no TXID is given out before it is known which ones are taken, here and on the replica.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+
+use super::worker::Worker;
+use crate::capture::session::{Capture, Setup};
+use crate::capture::source::Source;
+use crate::clock::Clock;
+use crate::error::EngineError;
+use crate::fs::SystemDisk;
+use crate::options::DatabaseOptions;
+use crate::shadow::folder::ShadowFolder;
+use crate::shadow::owner_lock::OwnerLock;
+use crate::shadow::recover::{Local, recover};
+use crate::upload::fence;
+use crate::upload::position::{self, Remote};
+
+/// With local state at hand, the start waits for the replica no longer than this.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A database that is ready to be captured.
+pub(crate) struct Opened {
+    pub(crate) worker: Worker,
+    pub(crate) shadow: ShadowFolder,
+    /// What the replica held; `None` if it did not answer and there is local state to go on with.
+    pub(crate) remote: Option<Remote>,
+    // Dropped last, when everything else has been closed.
+    _owner: OwnerLock,
+}
+
+/// Opens a database. An error leaves nothing open and can be tried again.
+pub(crate) async fn open(
+    options: &DatabaseOptions,
+    clock: Arc<dyn Clock>,
+    permits: Arc<Semaphore>,
+) -> Result<Opened, EngineError> {
+    let permit = Arc::clone(&permits).acquire_owned().await;
+    let (owner, setup, local) = {
+        let options = options.clone();
+        tokio::task::spawn_blocking(move || open_local(&options, clock)).await??
+    };
+    drop(permit);
+    let remote = match tokio::time::timeout(PATIENCE, look(options, &local)).await {
+        Ok(Ok(remote)) => Some(remote),
+        Ok(Err(EngineError::Storage(error))) if local.newest.is_some() && error.is_transient() => {
+            tracing::warn!(%error, "replica does not answer, capturing locally");
+            None
+        }
+        Ok(Err(error)) => return Err(error),
+        Err(_) if local.newest.is_some() => {
+            tracing::warn!(replica = %options.replica.location(), "replica does not answer, capturing locally");
+            None
+        }
+        Err(_) => Some(look(options, &local).await?),
+    };
+    let newest = remote.as_ref().and_then(|remote| remote.newest);
+    let shadow = setup.shadow.clone();
+    let capture = tokio::task::spawn_blocking(move || Capture::resume(setup, local, newest)).await??;
+    Ok(Opened { worker: Worker::new(capture, permits), shadow, remote, _owner: owner })
+}
+
+async fn look(options: &DatabaseOptions, local: &Local) -> Result<Remote, EngineError> {
+    let client = options.replica.as_ref();
+    let remote = position::look(client).await?;
+    if let Some(newest) = &local.newest {
+        fence::same_lineage(client, newest).await?;
+    }
+    Ok(remote)
+}
+
+fn open_local(
+    options: &DatabaseOptions,
+    clock: Arc<dyn Clock>,
+) -> Result<(OwnerLock, Setup, Local), EngineError> {
+    let path = &options.path;
+    let disk = SystemDisk::like(path).map_err(EngineError::io("open", path))?;
+    let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(".".as_ref());
+    let shadow = ShadowFolder::open(&options.meta_path, folder, Arc::new(disk))?;
+    let owner = OwnerLock::acquire(&options.meta_path, path)?;
+    let source = Source::open(path, options.busy_timeout)?;
+    let local = recover(&shadow)?;
+    let setup = Setup { source, shadow, clock, max_bytes: options.max_sync_wal_bytes };
+    Ok((owner, setup, local))
+}
+
+impl Opened {
+    /// Whether the replica, once the local files are uploaded, lacks something between its last restorable state
+    /// and the position, so that only a new snapshot makes it whole.
+    pub(crate) fn needs_snapshot(&mut self, remote: &Remote) -> Result<bool, EngineError> {
+        let mut reached = remote.restorable;
+        for file in self.shadow.files_after(reached)? {
+            if file.min() > reached.next() {
+                return Ok(true);
+            }
+            reached = file.max();
+        }
+        let position = self.worker.ask(|capture| Ok(capture.position()))?;
+        Ok(reached.is_zero() || reached < position.txid)
+    }
+}

@@ -1,0 +1,63 @@
+//! The task that ships level-0 files: first contact with the replica, then one upload after the other.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{oneshot, watch};
+use walstream_ltx::Txid;
+use walstream_storage::ReplicaClient;
+
+use crate::error::EngineError;
+use crate::upload::position::{self, Remote};
+use crate::upload::queue::{Uploaded, Uploader};
+
+/// Between two tries to reach a replica that did not answer at the start.
+const FIRST_CONTACT_PAUSE: Duration = Duration::from_secs(2);
+
+/// What the owner of the capture learns at first contact.
+pub(crate) enum Contact {
+    /// Go on; this is what the replica holds.
+    Known(Remote),
+    /// The replica is ahead of what is captured: open the database anew, now that it is known.
+    Ahead,
+}
+
+/// Runs until it is cancelled or fenced.
+pub(crate) async fn run(uploader: Uploader, known: Option<Remote>, contact: oneshot::Sender<Contact>) {
+    let remote = match known {
+        Some(remote) => remote,
+        None => first_contact(&uploader.client).await,
+    };
+    let captured = *uploader.captured.borrow();
+    if remote.newest.is_some_and(|newest| newest.position.txid > captured) {
+        // If nobody listens any more, the database is being closed.
+        let _ = contact.send(Contact::Ahead);
+        return;
+    }
+    uploader.uploaded.send_replace(Uploaded { txid: remote.level0, fenced: None });
+    let _ = contact.send(Contact::Known(remote));
+    uploader.run().await;
+}
+
+async fn first_contact(client: &Arc<dyn ReplicaClient>) -> Remote {
+    loop {
+        match position::look(client.as_ref()).await {
+            Ok(remote) => {
+                tracing::info!(replica = %client.location(), "replica answers again");
+                return remote;
+            }
+            Err(error) => tracing::debug!(replica = %client.location(), %error, "replica does not answer"),
+        }
+        tokio::time::sleep(FIRST_CONTACT_PAUSE).await;
+    }
+}
+
+/// Waits until everything up to `target` is on the replica.
+pub(crate) async fn shipped(uploaded: &mut watch::Receiver<Uploaded>, target: Txid) -> Result<(), EngineError> {
+    let state = uploaded.wait_for(|uploaded| uploaded.txid >= target || uploaded.fenced.is_some()).await;
+    match state {
+        Ok(state) if state.txid >= target => Ok(()),
+        Ok(state) => Err(EngineError::TaskLost(state.fenced.clone().unwrap_or_default())),
+        Err(_) => Err(EngineError::TaskLost("the upload task has ended".into())),
+    }
+}

@@ -1,0 +1,111 @@
+//! The folder with the level-0 files of one database: `META/ltx/0/<min>-<max>.ltx`.
+//!
+//! Invariant: a file in it is whole, and files are only ever added at the end or removed at the beginning.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use walstream_ltx::{FileName, Txid, TxidRange};
+
+use crate::error::EngineError;
+use crate::fs::{Disk, create_folder, write_durably};
+
+/// The shadow WAL of one database. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct ShadowFolder {
+    meta: PathBuf,
+    level0: PathBuf,
+    disk: Arc<dyn Disk>,
+}
+
+impl ShadowFolder {
+    /// Opens the folder, creates what is missing, and removes what an interrupted write left behind.
+    /// `model` is the folder whose mode and owner new folders get.
+    pub(crate) fn open(meta: &Path, model: &Path, disk: Arc<dyn Disk>) -> Result<Self, EngineError> {
+        let level0 = meta.join("ltx").join("0");
+        create_folder(&level0, model)?;
+        let folder = ShadowFolder { meta: meta.to_owned(), level0, disk };
+        folder.remove_temporary(&folder.meta)?;
+        folder.remove_temporary(&folder.level0)?;
+        Ok(folder)
+    }
+
+    fn remove_temporary(&self, folder: &Path) -> Result<(), EngineError> {
+        for name in names(folder)? {
+            if name.ends_with(".tmp") {
+                let path = folder.join(name);
+                self.disk.remove(&path).map_err(EngineError::io("remove", &path))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A file of ours in the metadata folder that is no LTX file.
+    pub(crate) fn meta_file(&self, name: &str) -> PathBuf {
+        self.meta.join(name)
+    }
+
+    /// The disk that this folder is on.
+    pub(crate) fn disk(&self) -> &dyn Disk {
+        self.disk.as_ref()
+    }
+
+    /// The files that are there, oldest first.
+    pub(crate) fn files(&self) -> Result<Vec<TxidRange>, EngineError> {
+        let names = names(&self.level0)?;
+        let mut files: Vec<_> = names.iter().filter_map(|name| name.parse::<FileName>().ok()).map(|name| name.0).collect();
+        files.sort_unstable();
+        Ok(files)
+    }
+
+    /// The files that hold anything after `txid`, oldest first.
+    pub(crate) fn files_after(&self, txid: Txid) -> Result<Vec<TxidRange>, EngineError> {
+        let mut files = self.files()?;
+        files.retain(|&file| file.max() > txid);
+        Ok(files)
+    }
+
+    /// Where a file lies.
+    pub(crate) fn path(&self, txids: TxidRange) -> PathBuf {
+        self.level0.join(FileName(txids).to_string())
+    }
+
+    /// Opens a file for reading; `None` if it is not there.
+    pub(crate) fn open_file(&self, txids: TxidRange) -> Result<Option<File>, EngineError> {
+        let path = self.path(txids);
+        match File::open(&path) {
+            Ok(file) => Ok(Some(file)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(EngineError::io("open", &path)(error)),
+        }
+    }
+
+    /// Adds a file, durably.
+    pub(crate) fn add<T>(
+        &self,
+        txids: TxidRange,
+        write: impl FnOnce(&mut dyn Write) -> Result<T, EngineError>,
+    ) -> Result<T, EngineError> {
+        write_durably(self.disk.as_ref(), &self.path(txids), write)
+    }
+
+    /// Removes a file; one that is gone already is no error.
+    pub(crate) fn remove(&self, txids: TxidRange) -> Result<(), EngineError> {
+        let path = self.path(txids);
+        match self.disk.remove(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other.map_err(EngineError::io("remove", &path)),
+        }
+    }
+}
+
+fn names(folder: &Path) -> Result<Vec<String>, EngineError> {
+    let read = || {
+        fs::read_dir(folder)?
+            .map(|entry| entry.map(|entry| entry.file_name().to_string_lossy().into_owned()))
+            .collect::<io::Result<Vec<_>>>()
+    };
+    read().map_err(EngineError::io("list", folder))
+}

@@ -1,0 +1,72 @@
+//! What the last run left in the metadata folder.
+//!
+//! Invariant: what is returned was verified whole. A torn or foreign file at the end is set aside, so that
+//! the folder ends with a file that can be trusted; the database itself tells what is missing after it.
+
+use std::io::BufReader;
+
+use walstream_ltx::header::Header;
+use walstream_ltx::{TxidRange, verify};
+
+use super::folder::ShadowFolder;
+use crate::capture::page_map::PageMap;
+use crate::error::EngineError;
+
+/// The local state of a database.
+pub(crate) struct Local {
+    /// The header of the newest level-0 file.
+    pub(crate) newest: Option<Header>,
+    /// The page map as of that file, or, without files, as it was stored.
+    pub(crate) map: Option<PageMap>,
+}
+
+/// Reads the local state.
+pub(crate) fn recover(shadow: &ShadowFolder) -> Result<Local, EngineError> {
+    let mut files = shadow.files()?;
+    let mut newest = None;
+    while let Some(&file) = files.last() {
+        match verified(shadow, file)? {
+            Ok(header) => {
+                newest = Some(header);
+                break;
+            }
+            Err(reason) => {
+                let path = shadow.path(file);
+                tracing::warn!(path = %path.display(), reason, "damaged level-0 file removed; its pages are captured anew");
+                shadow.remove(file)?;
+                files.pop();
+            }
+        }
+    }
+    let map = rolled_map(shadow, &files, newest.as_ref());
+    Ok(Local { newest, map })
+}
+
+/// The header of a file that is whole and is what its name says, or what is wrong with it.
+fn verified(shadow: &ShadowFolder, file: TxidRange) -> Result<Result<Header, String>, EngineError> {
+    let Some(open) = shadow.open_file(file)? else { return Ok(Err("it is gone".into())) };
+    Ok(match verify::verify(BufReader::new(open)) {
+        Ok(summary) if summary.header.txids == file => Ok(summary.header),
+        Ok(summary) => Err(format!("its header says {}", summary.header.txids)),
+        Err(error) => Err(error.to_string()),
+    })
+}
+
+/// The stored map, rolled forward over the files after it; `None` where that proves nothing.
+fn rolled_map(shadow: &ShadowFolder, files: &[TxidRange], newest: Option<&Header>) -> Option<PageMap> {
+    let (mut map, mut txid) = PageMap::load(shadow)?;
+    let stored = txid;
+    for file in files.iter().copied().filter(|&file| file.max() > stored) {
+        if file.min() != txid.next() {
+            return None;
+        }
+        if let Err(error) = map.roll_forward(shadow, file) {
+            tracing::warn!(%error, "page map cannot be rolled forward and is not used");
+            return None;
+        }
+        txid = file.max();
+    }
+    let Some(newest) = newest else { return Some(map) };
+    let agrees = newest.lineage.post_apply.is_none_or(|post| post == map.rolling());
+    (txid == newest.txids.max() && agrees).then_some(map)
+}
