@@ -15,6 +15,8 @@ use crate::watch::Watch;
 
 /// So many databases use a blocking thread at the same time.
 const WORKING_AT_ONCE: usize = 16;
+/// So many databases are compacted at the same time.
+const COMPACTING_AT_ONCE: usize = 2;
 
 /// The databases that a daemon replicates.
 pub struct Fleet {
@@ -52,6 +54,7 @@ impl Fleet {
             clock,
             watch: Watch::new(),
             permits: Arc::new(Semaphore::new(WORKING_AT_ONCE)),
+            history_permits: Arc::new(Semaphore::new(COMPACTING_AT_ONCE)),
             shutdown: shutdown_seen,
             abort: abort_seen,
         };

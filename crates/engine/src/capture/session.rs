@@ -182,10 +182,6 @@ impl Capture {
         self.source.path()
     }
 
-    pub(crate) fn shadow(&self) -> &ShadowFolder {
-        &self.shadow
-    }
-
     /// How far the database is captured.
     pub(crate) fn position(&self) -> Position {
         self.position

@@ -9,6 +9,7 @@
 //! Invariant: the task in [`run`] owns the capture. Everybody else sends it commands or reads what it publishes.
 
 pub(crate) mod command;
+pub(crate) mod keep;
 pub(crate) mod once;
 pub(crate) mod open;
 pub(crate) mod run;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::{Semaphore, watch};
 
-use super::open::{self, Opened};
+use super::open::{self, Opened, Silence};
 use crate::capture::session::Position;
 use crate::clock::{Clock, SystemClock};
 use crate::error::EngineError;
@@ -28,13 +28,10 @@ pub struct OnceOptions {
 pub async fn sync_once(options: DatabaseOptions, once: OnceOptions) -> Result<Position, EngineError> {
     options.replica.init().await?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let mut opened = open::open(&options, clock, Arc::new(Semaphore::new(1))).await?;
-    let remote = opened.remote.take();
-    let remote = remote.ok_or_else(|| EngineError::TaskLost("the replica did not answer".into()))?;
+    let mut opened = open::open(&options, clock, Arc::new(Semaphore::new(1)), Silence::Fatal).await?;
+    let remote = opened.remote.take().ok_or_else(|| EngineError::TaskLost("first contact".into()))?;
     let result = run(&options, once, &mut opened, &remote).await;
-    // Store the map in any case: it saves the next run from reading the whole database.
-    let closed = tokio::task::spawn_blocking(move || drop(opened)).await;
-    closed?;
+    tokio::task::spawn_blocking(move || drop(opened)).await?;
     result
 }
 

@@ -38,6 +38,7 @@ pub(crate) async fn open(
     options: &DatabaseOptions,
     clock: Arc<dyn Clock>,
     permits: Arc<Semaphore>,
+    silence: Silence,
 ) -> Result<Opened, EngineError> {
     let permit = Arc::clone(&permits).acquire_owned().await;
     let (owner, setup, local) = {
@@ -45,23 +46,39 @@ pub(crate) async fn open(
         tokio::task::spawn_blocking(move || open_local(&options, clock)).await??
     };
     drop(permit);
-    let remote = match tokio::time::timeout(PATIENCE, look(options, &local)).await {
-        Ok(Ok(remote)) => Some(remote),
-        Ok(Err(EngineError::Storage(error))) if local.newest.is_some() && error.is_transient() => {
-            tracing::warn!(%error, "replica does not answer, capturing locally");
-            None
-        }
-        Ok(Err(error)) => return Err(error),
-        Err(_) if local.newest.is_some() => {
-            tracing::warn!(replica = %options.replica.location(), "replica does not answer, capturing locally");
-            None
-        }
-        Err(_) => Some(look(options, &local).await?),
+    let remote = match silence {
+        Silence::Tolerated if local.newest.is_some() => look_briefly(options, &local).await?,
+        _ => Some(look(options, &local).await?),
     };
     let newest = remote.as_ref().and_then(|remote| remote.newest);
     let shadow = setup.shadow.clone();
     let capture = tokio::task::spawn_blocking(move || Capture::resume(setup, local, newest)).await??;
     Ok(Opened { worker: Worker::new(capture, permits), shadow, remote, _owner: owner })
+}
+
+/// What to do if the replica does not answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Silence {
+    /// Go on with the local state if there is any: a daemon must capture while the store is away.
+    Tolerated,
+    /// Give up.
+    Fatal,
+}
+
+async fn look_briefly(options: &DatabaseOptions, local: &Local) -> Result<Option<Remote>, EngineError> {
+    let replica = options.replica.location();
+    match tokio::time::timeout(PATIENCE, look(options, local)).await {
+        Ok(Ok(remote)) => Ok(Some(remote)),
+        Ok(Err(EngineError::Storage(error))) if error.is_transient() => {
+            tracing::warn!(%error, "replica does not answer, capturing locally");
+            Ok(None)
+        }
+        Ok(Err(error)) => Err(error),
+        Err(_) => {
+            tracing::warn!(%replica, waited = ?PATIENCE, "replica does not answer, capturing locally");
+            Ok(None)
+        }
+    }
 }
 
 async fn look(options: &DatabaseOptions, local: &Local) -> Result<Remote, EngineError> {

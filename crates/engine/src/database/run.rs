@@ -12,12 +12,14 @@ use tokio::time::Instant;
 use walstream_ltx::Txid;
 
 use super::command::Command;
-use super::open::{self, Opened};
+use super::keep::{self, Keep};
+use super::open::{self, Opened, Silence};
 use super::ship::{self, Contact};
 use super::snapshots::Snapshots;
 use crate::clock::Clock;
 use crate::error::EngineError;
 use crate::options::DatabaseOptions;
+use crate::upload::position::Remote;
 use crate::upload::queue::{Uploaded, Uploader};
 use crate::watch::{Wake, Watch};
 
@@ -56,7 +58,10 @@ pub struct Unshipped {
 pub(crate) struct Shared {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) watch: Watch,
+    /// Bounds how many databases capture at the same time.
     pub(crate) permits: Arc<Semaphore>,
+    /// Bounds how many databases are compacted at the same time.
+    pub(crate) history_permits: Arc<Semaphore>,
     pub(crate) shutdown: watch::Receiver<Option<Shutdown>>,
     /// Fires when the operator does not want to wait any longer.
     pub(crate) abort: watch::Receiver<bool>,
@@ -87,7 +92,8 @@ impl Database {
             }
             let wake = self.shared.watch.database(&self.options.path);
             let opened = if self.options.path.exists() {
-                Some(open::open(&self.options, Arc::clone(&self.shared.clock), Arc::clone(&self.shared.permits)).await)
+                let (clock, permits) = (Arc::clone(&self.shared.clock), Arc::clone(&self.shared.permits));
+                Some(open::open(&self.options, clock, permits, Silence::Tolerated).await)
             } else {
                 None
             };
@@ -192,7 +198,7 @@ impl Running<'_> {
                 contact = &mut contacted, if !in_contact => match contact {
                     Ok(Contact::Known(remote)) => {
                         in_contact = true;
-                        self.begin_history(remote)?;
+                        self.begin_history(&remote)?;
                     }
                     Ok(Contact::Ahead) => return Ok(End::Reopen("the replica is ahead of the local state")),
                     Err(_) => return Err(EngineError::TaskLost("upload".into())),
@@ -224,10 +230,12 @@ impl Running<'_> {
     }
 
     /// The replica is known now: what it lacks is made, and its history is kept from here on.
-    fn begin_history(&mut self, remote: crate::upload::position::Remote) -> Result<(), EngineError> {
-        if self.opened.needs_snapshot(&remote)? {
+    fn begin_history(&mut self, remote: &Remote) -> Result<(), EngineError> {
+        if self.opened.needs_snapshot(remote)? {
             self.snapshot_needed.notify_one();
         }
+        let newest = remote.snapshot.map_or(Txid::ZERO, |(txid, _)| txid);
+        let (made, snapshot) = watch::channel(newest);
         let snapshots = Snapshots {
             client: Arc::clone(&self.options.replica),
             commands: self.commands.clone(),
@@ -235,8 +243,20 @@ impl Running<'_> {
             interval: self.options.history.snapshot_interval,
             clock: Arc::clone(&self.shared.clock),
             last: remote.snapshot,
+            made,
         };
         self.helpers.spawn(snapshots.run());
+        let keep = Keep {
+            options: self.options.clone(),
+            clock: Arc::clone(&self.shared.clock),
+            shadow: self.opened.shadow.clone(),
+            commands: self.commands.clone(),
+            permits: Arc::clone(&self.shared.history_permits),
+            uploaded: self.uploaded.clone(),
+            snapshot,
+            snapshot_needed: Arc::clone(&self.snapshot_needed),
+        };
+        self.helpers.spawn(keep::run(keep));
         Ok(())
     }
 

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 use walstream_ltx::{Timestamp, Txid};
 use walstream_storage::ReplicaClient;
 
@@ -28,6 +28,8 @@ pub(crate) struct Snapshots {
     pub(crate) clock: Arc<dyn Clock>,
     /// The newest snapshot on the replica.
     pub(crate) last: Option<(Txid, Timestamp)>,
+    /// Told of each snapshot that is on the replica.
+    pub(crate) made: watch::Sender<Txid>,
 }
 
 impl Snapshots {
@@ -71,6 +73,7 @@ impl Snapshots {
         let pinned = ask(&self.commands, Command::Snapshot).await?;
         let txid = snapshot::upload(self.client.as_ref(), pinned).await?;
         self.last = Some((txid, made_at));
+        self.made.send_replace(txid);
         Ok(())
     }
 }

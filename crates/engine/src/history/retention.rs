@@ -33,9 +33,9 @@ pub fn l0_to_delete(
     if keep.is_zero() || l1.is_empty() {
         return Vec::new();
     }
-    let compacted = compacted(l1, snapshots);
-    let covered = joined(&compacted);
     let too_young = before(now, keep);
+    let compacted = compacted(l1, snapshots, too_young);
+    let covered = joined(&compacted);
     let first_to_stay = l0.iter().find(|file| file.created_at > too_young || !holds(&covered, file.txids));
     let end = match first_to_stay {
         None => newest,
@@ -45,11 +45,13 @@ pub fn l0_to_delete(
     l0.iter().filter(goes).cloned().collect()
 }
 
-/// What level 0 need not hold any more: the files of level 1, and the snapshot that level 1 starts after.
-fn compacted(l1: &[FileInfo], snapshots: &[FileInfo]) -> Vec<TxidRange> {
+/// What level 0 need not hold any more: the files of level 1, and the snapshot that level 1 starts after. Each counts
+/// once it is old enough to serve every point in time that level 0 keeps.
+fn compacted(l1: &[FileInfo], snapshots: &[FileInfo], too_young: Timestamp) -> Vec<TxidRange> {
     let start = l1.first().map(|file| file.txids.min());
-    let ground = snapshots.iter().map(|file| file.txids).find(|&txids| Some(txids.max().next()) == start);
-    ground.into_iter().chain(l1.iter().map(|file| file.txids)).collect()
+    let ground = snapshots.iter().find(|file| Some(file.txids.max().next()) == start);
+    let old_enough = ground.into_iter().chain(l1).filter(|file| file.created_at <= too_young);
+    old_enough.map(|file| file.txids).collect()
 }
 
 /// The same TXIDs in as few ranges as possible, in order.
@@ -213,6 +215,8 @@ mod tests {
         Snapshot,
         EnforceL0(u64),
         EnforceSnapshots(u64),
+        /// A file is gone or cannot be read.
+        Lose(usize),
         Wait(i64),
     }
 
@@ -224,6 +228,7 @@ mod tests {
             1 => Just(Event::Snapshot),
             2 => (1u64..40).prop_map(Event::EnforceL0),
             1 => (1u64..80).prop_map(Event::EnforceSnapshots),
+            1 => any::<usize>().prop_map(Event::Lose),
             6 => (0i64..12).prop_map(Event::Wait),
         ]
     }
@@ -345,13 +350,17 @@ mod tests {
                 Event::Snapshot => {}
                 Event::EnforceL0(keep) => self.enforce_l0(keep),
                 Event::EnforceSnapshots(keep) => self.enforce_snapshots(keep),
+                Event::Lose(which) if !self.files.is_empty() => {
+                    self.files.remove(which % self.files.len());
+                }
+                Event::Lose(_) => {}
                 Event::Wait(seconds) => self.now += seconds,
             }
         }
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+        #![proptest_config(ProptestConfig { cases: 60000, failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
         fn no_deletion_removes_what_a_retained_point_needs(events in proptest::collection::vec(event(), 1..60)) {

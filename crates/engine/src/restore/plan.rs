@@ -246,3 +246,202 @@ fn time_text(time: Timestamp) -> String {
         None => format!("{} ms after 1970", time.as_millis()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A file of `level` with the TXIDs `min` to `max`, as old as its last TXID.
+    fn file(level: u8, min: u64, max: u64) -> FileInfo {
+        stamped(level, min, max, i64::try_from(max).unwrap())
+    }
+
+    fn stamped(level: u8, min: u64, max: u64, time: i64) -> FileInfo {
+        let txids = TxidRange::new(Txid::new(min), Txid::new(max)).unwrap();
+        let created_at = Timestamp::from_millis(time);
+        FileInfo { level: Level::new(level).unwrap(), txids, size: 1000, created_at }
+    }
+
+    fn chosen(listing: &[FileInfo], target: Target) -> Result<Vec<(u8, u64, u64)>, PlanError> {
+        let plain = |file: &FileInfo| (file.level.get(), file.txids.min().get(), file.txids.max().get());
+        Ok(choose(listing, &target)?.iter().map(plain).collect())
+    }
+
+    fn txid(value: u64) -> Target {
+        Target::Txid(Txid::new(value))
+    }
+
+    fn at(millis: i64) -> Target {
+        Target::At(Timestamp::from_millis(millis))
+    }
+
+    fn gap(have: u64, next: u64) -> PlanError {
+        PlanError::Gap { have: Txid::new(have), next: Txid::new(next) }
+    }
+
+    fn reason(result: Result<Vec<(u8, u64, u64)>, PlanError>) -> String {
+        match result {
+            Err(PlanError::Unreachable(reason)) => reason,
+            other => format!("unexpected: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_newest_snapshot_then_always_the_file_that_reaches_furthest() {
+        let listing = [
+            file(9, 1, 3),
+            file(9, 1, 5),
+            file(2, 1, 4),
+            file(1, 4, 6),
+            file(1, 7, 8),
+            file(0, 6, 6),
+            file(0, 8, 8),
+            file(0, 9, 9),
+        ];
+        let latest = vec![(9, 1, 5), (1, 4, 6), (1, 7, 8), (0, 9, 9)];
+        assert_eq!(chosen(&listing, Target::Latest), Ok(latest));
+        assert_eq!(chosen(&listing, txid(6)), Ok(vec![(9, 1, 5), (1, 4, 6)]));
+        assert_eq!(chosen(&listing, txid(5)), Ok(vec![(9, 1, 5)]));
+        assert_eq!(chosen(&listing, txid(4)), Ok(vec![(9, 1, 3), (2, 1, 4)]));
+    }
+
+    #[test]
+    fn without_a_snapshot_any_file_from_txid_1_serves() {
+        assert_eq!(chosen(&[file(0, 1, 1), file(0, 2, 2)], Target::Latest), Ok(vec![(0, 1, 1), (0, 2, 2)]));
+        assert_eq!(chosen(&[file(1, 1, 4), file(2, 1, 3)], txid(3)), Ok(vec![(2, 1, 3)]));
+        let overlapping = [file(0, 1, 3), file(0, 2, 5)];
+        assert_eq!(chosen(&overlapping, Target::Latest), Ok(vec![(0, 1, 3), (0, 2, 5)]));
+    }
+
+    #[test]
+    fn of_files_that_reach_equally_far_the_longest_then_highest_then_oldest_is_taken() {
+        let snapshot = file(9, 1, 1);
+        let listing = [snapshot.clone(), file(0, 3, 5), file(1, 2, 5), file(0, 2, 5)];
+        assert_eq!(chosen(&listing, Target::Latest), Ok(vec![(9, 1, 1), (1, 2, 5)]));
+        let twins = [snapshot, stamped(1, 2, 5, 70), stamped(1, 2, 5, 60)];
+        assert_eq!(choose(&twins, &Target::Latest).unwrap()[1].created_at.as_millis(), 60);
+    }
+
+    #[test]
+    fn a_time_includes_what_was_captured_at_it() {
+        let listing = [stamped(9, 1, 1, 100), stamped(0, 2, 2, 200), stamped(0, 3, 3, 300)];
+        assert_eq!(chosen(&listing, at(199)), Ok(vec![(9, 1, 1)]));
+        assert_eq!(chosen(&listing, at(200)), Ok(vec![(9, 1, 1), (0, 2, 2)]));
+        assert_eq!(chosen(&listing, at(9_999)), Ok(vec![(9, 1, 1), (0, 2, 2), (0, 3, 3)]));
+        let too_early = reason(chosen(&listing, at(99)));
+        assert_eq!(too_early, "the oldest state that can be restored is of 1970-01-01T00:00:00.100Z");
+    }
+
+    #[test]
+    fn a_gap_is_an_error_whatever_is_wanted_behind_it() {
+        let listing = [file(0, 1, 1), file(0, 3, 3)];
+        assert_eq!(chosen(&listing, Target::Latest), Err(gap(1, 3)));
+        assert_eq!(chosen(&listing, txid(3)), Err(gap(1, 3)));
+        assert_eq!(chosen(&listing, at(3)), Err(gap(1, 3)), "never the state before it in silence");
+        assert_eq!(chosen(&listing, txid(1)), Ok(vec![(0, 1, 1)]));
+        assert_eq!(chosen(&listing, at(2)), Ok(vec![(0, 1, 1)]));
+        let after_snapshot = [file(9, 1, 3), file(0, 5, 5)];
+        assert_eq!(chosen(&after_snapshot, Target::Latest), Err(gap(3, 5)));
+    }
+
+    #[test]
+    fn a_later_snapshot_bridges_a_gap_only_for_what_it_holds() {
+        let listing = [file(9, 1, 1), file(0, 2, 2), file(0, 4, 4), file(9, 1, 6), file(0, 7, 7)];
+        assert_eq!(chosen(&listing, Target::Latest), Ok(vec![(9, 1, 6), (0, 7, 7)]));
+        assert_eq!(chosen(&listing, at(5)), Err(gap(2, 4)));
+        assert!(reason(chosen(&listing, txid(4))).ends_with("are 0000000000000002 and 0000000000000006"));
+    }
+
+    #[test]
+    fn what_was_compacted_is_no_gap() {
+        // TXID 5 is gone from level 0, but not lost: the compaction that holds it reaches beyond the time.
+        let listing = [file(9, 1, 4), file(1, 5, 8), file(0, 6, 6), file(0, 7, 7), file(0, 8, 8)];
+        assert_eq!(chosen(&listing, at(7)), Ok(vec![(9, 1, 4)]));
+        assert_eq!(
+            reason(chosen(&listing, txid(6))),
+            "it was compacted into a longer file; the nearest that can be restored are 0000000000000004 and \
+             0000000000000008"
+        );
+    }
+
+    #[test]
+    fn without_a_beginning_nothing_can_be_restored() {
+        let listing = [file(0, 2, 2), file(0, 3, 3)];
+        let expected = "TXID 0000000000000001 is missing, and no snapshot holds them; the oldest file starts at \
+                        0000000000000002";
+        assert_eq!(reason(chosen(&listing, Target::Latest)), expected);
+        assert_eq!(reason(chosen(&listing, at(5))), expected);
+        assert_eq!(chosen(&[], Target::Latest), Err(PlanError::Empty));
+    }
+
+    #[test]
+    fn a_txid_that_never_was_is_named_with_the_newest() {
+        let listing = [file(0, 1, 1)];
+        assert_eq!(reason(chosen(&listing, txid(9))), "the newest is 0000000000000001");
+        assert_eq!(reason(chosen(&listing, txid(0))), "TXIDs start at 0000000000000001");
+        assert_eq!(reason(chosen(&[file(9, 1, 9)], txid(5))), "it was compacted into a longer file; the nearest that can be restored is 0000000000000009");
+    }
+
+    #[test]
+    fn the_largest_txids_are_no_special_case() {
+        let end = u64::MAX;
+        let listing = [file_at_end(1, end - 1), file_at_end(end, end)];
+        assert_eq!(chosen(&listing, Target::Latest), Ok(vec![(0, 1, end - 1), (0, end, end)]));
+    }
+
+    fn file_at_end(min: u64, max: u64) -> FileInfo {
+        stamped(0, min, max, 1)
+    }
+
+    fn any_file() -> impl Strategy<Value = FileInfo> {
+        (0..=9u8, 1..20u64, 0..8u64, 0..30i64).prop_map(|(level, min, length, time)| {
+            let min = if level == 9 { 1 } else { min };
+            stamped(level, min, min + length, time)
+        })
+    }
+
+    fn any_target() -> impl Strategy<Value = Target> {
+        prop_oneof![Just(Target::Latest), (0..30u64).prop_map(txid), (-1..31i64).prop_map(at)]
+    }
+
+    proptest! {
+        #[test]
+        fn a_plan_is_contiguous_from_txid_1_and_ends_where_it_must(
+            listing in prop::collection::vec(any_file(), 0..24),
+            target in any_target(),
+        ) {
+            let Ok(plan) = choose(&listing, &target) else { return Ok(()) };
+            prop_assert!(plan[0].txids.is_snapshot());
+            for pair in plan.windows(2) {
+                let (before, after) = (pair[0].txids, pair[1].txids);
+                prop_assert!(after.min() <= before.max().next() && after.max() > before.max());
+            }
+            prop_assert!(plan.iter().all(|file| target.admits(file) && listing.contains(file)));
+            let end = plan[plan.len() - 1].txids.max();
+            match target {
+                Target::Txid(txid) => prop_assert_eq!(end, txid),
+                Target::Latest => prop_assert!(listing.iter().all(|file| file.txids.max() <= end)),
+                Target::At(_) => {}
+            }
+        }
+
+        #[test]
+        fn what_can_be_reached_is_found(
+            listing in prop::collection::vec(any_file(), 0..12),
+            wanted in 1..28u64,
+        ) {
+            let mut reachable = vec![0];
+            for _ in &listing {
+                for file in &listing {
+                    let (min, max) = (file.txids.min().get(), file.txids.max().get());
+                    if reachable.iter().any(|&end| min <= end + 1 && max > end) {
+                        reachable.push(max);
+                    }
+                }
+            }
+            prop_assert_eq!(choose(&listing, &txid(wanted)).is_ok(), reachable.contains(&wanted));
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! The task that keeps the history of a database, and what it may do to the local files.
+//!
+//! Invariant: no level-0 file is removed from the shadow WAL before the stored page map is at least as new, so
+//! that the map can always be rolled forward.
+
+use std::io::{BufReader, Read};
+use std::sync::Arc;
+
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
+use walstream_ltx::{Txid, TxidRange};
+
+use super::command::{Command, ask};
+use crate::clock::Clock;
+use crate::error::EngineError;
+use crate::history::compact::{Compactor, LocalL0};
+use crate::history::sources::Limits;
+use crate::history::{History, Setup, Signals};
+use crate::options::DatabaseOptions;
+use crate::shadow::folder::ShadowFolder;
+use crate::upload::queue::Uploaded;
+
+/// What the task needs.
+pub(crate) struct Keep {
+    pub(crate) options: DatabaseOptions,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) shadow: ShadowFolder,
+    pub(crate) commands: mpsc::Sender<Command>,
+    /// Bounds how many databases are compacted at the same time.
+    pub(crate) permits: Arc<Semaphore>,
+    pub(crate) uploaded: watch::Receiver<Uploaded>,
+    /// The last TXID of the newest snapshot on the replica.
+    pub(crate) snapshot: watch::Receiver<Txid>,
+    pub(crate) snapshot_needed: Arc<Notify>,
+}
+
+/// Runs until it is cancelled or finds that the replica is another writer's.
+pub(crate) async fn run(keep: Keep) {
+    let (level0, level0_seen) = watch::channel(keep.uploaded.borrow().txid);
+    let local = Shadow { folder: keep.shadow, commands: keep.commands, runtime: Handle::current() };
+    let client = Arc::clone(&keep.options.replica);
+    let history = History::new(Setup {
+        compactor: Compactor { client, local: Arc::new(local), limits: Limits::default() },
+        options: keep.options.history,
+        clock: keep.clock,
+        permits: keep.permits,
+        signals: Signals { level0: level0_seen, snapshot: keep.snapshot, snapshot_needed: keep.snapshot_needed },
+    });
+    tokio::select! {
+        error = history.run() => {
+            tracing::error!(path = %keep.options.path.display(), %error, "history is no longer kept");
+        }
+        () = forward(keep.uploaded, level0) => {}
+    }
+}
+
+/// History cares for the TXID alone.
+async fn forward(mut uploaded: watch::Receiver<Uploaded>, level0: watch::Sender<Txid>) {
+    while uploaded.changed().await.is_ok() {
+        let txid = uploaded.borrow_and_update().txid;
+        level0.send_if_modified(|known| std::mem::replace(known, txid) != txid);
+    }
+}
+
+/// The shadow WAL as history sees it.
+struct Shadow {
+    folder: ShadowFolder,
+    commands: mpsc::Sender<Command>,
+    runtime: Handle,
+}
+
+impl LocalL0 for Shadow {
+    fn open(&self, txids: TxidRange) -> Result<Option<Box<dyn Read + Send>>, EngineError> {
+        let file = self.folder.open_file(txids)?;
+        Ok(file.map(|file| Box::new(BufReader::with_capacity(64 << 10, file)) as Box<dyn Read + Send>))
+    }
+
+    fn release(&self, through: Txid) -> Result<(), EngineError> {
+        let saved = self.runtime.block_on(ask(&self.commands, Command::SaveMap))?;
+        let mut files = self.folder.files()?;
+        // The newest one says where in the WAL the next start goes on.
+        files.pop();
+        let superfluous = files.into_iter().filter(|&file| file.max() <= through.min(saved));
+        superfluous.into_iter().try_for_each(|file| self.folder.remove(file))
+    }
+}
