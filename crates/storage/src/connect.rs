@@ -18,7 +18,7 @@ pub fn connect(config: &ReplicaConfig) -> Result<Arc<dyn ReplicaClient>, Storage
 }
 
 /// The HTTP client is built without a default, so that only one cryptography library is linked.
-fn install_tls() {
+pub(crate) fn install_tls() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         // An error only means that the program chose a provider itself.

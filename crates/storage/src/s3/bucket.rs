@@ -23,7 +23,7 @@ use crate::error::StorageError;
 /// Retries of one request: five, within some three seconds of waiting. More patience is the caller's, who can say
 /// meanwhile that the store is away.
 const RETRIES: usize = 5;
-const RETRY_WITHIN: Duration = Duration::from_secs(60);
+const RETRY_WITHIN: Duration = Duration::from_secs(30);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(3);
 const CONNECT_WITHIN: Duration = Duration::from_secs(4);
@@ -60,11 +60,13 @@ impl Bucket {
         {
             return Ok(bucket);
         }
-        let settings = Settings::resolve(config, &|name| std::env::var(name).ok())?;
-        let bucket =
-            Arc::new(Bucket { settings, opened: OnceCell::new(), creates_exclusively: OnceCell::new() });
+        let bucket = Arc::new(Bucket::new(Settings::resolve(config, &|name| std::env::var(name).ok())?));
         in_use.push((key, Arc::downgrade(&bucket)));
         Ok(bucket)
+    }
+
+    fn new(settings: Settings) -> Self {
+        Bucket { settings, opened: OnceCell::new(), creates_exclusively: OnceCell::new() }
     }
 
     /// The server, as messages name it.
@@ -155,14 +157,6 @@ impl Bucket {
     }
 }
 
-impl Opened {
-    /// For a server that takes the condition on single writes but does not know it at the end of multipart uploads.
-    /// Whether it was asked for until now.
-    pub(super) fn stop_completing_exclusively(&self) -> bool {
-        self.complete_exclusively.swap(false, Ordering::Relaxed)
-    }
-}
-
 fn retry(max_retries: usize) -> RetryConfig {
     RetryConfig {
         max_retries,
@@ -195,4 +189,47 @@ async fn probe(store: &AmazonS3, root: &str) -> object_store::Result<bool> {
         tracing::warn!(object = %path, %error, "cannot delete the object that was used to try out the store");
     }
     Ok(refused)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Instant;
+    use walstream_test_support::Moto;
+
+    /// A bucket on `endpoint` for someone without keys, whose machine has a metadata service at `metadata`.
+    fn bucket(endpoint: &str, metadata: &str) -> Bucket {
+        crate::connect::install_tls();
+        let config = S3Config {
+            bucket: Some(Moto::BUCKET.into()),
+            endpoint: Some(endpoint.into()),
+            ..S3Config::default()
+        };
+        let env = |name: &str| (name == "AWS_EC2_METADATA_SERVICE_ENDPOINT").then(|| metadata.to_owned());
+        Bucket::new(Settings::resolve(&config, &env).unwrap())
+    }
+
+    #[tokio::test]
+    async fn moto_keys_of_the_machines_role_are_used() {
+        let server = Moto::start();
+        let bucket = bucket(&server.endpoint(), &server.endpoint());
+        let opened = bucket.open().await.unwrap();
+        let key = opened.store.credentials().get_credential().await.unwrap();
+        assert!(key.token.is_some(), "keys of a role are temporary");
+        assert!(opened.store.head(&Path::from("missing")).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn without_any_keys_the_error_says_how_to_give_them() {
+        let nobody = "http://127.0.0.1:1";
+        let bucket = Arc::new(bucket(nobody, nobody));
+        let begun = Instant::now();
+        let error = bucket.open().await.unwrap().store.head(&Path::from("x")).await.unwrap_err();
+        let error = super::super::failure::Place::new(&bucket, "").failed("first contact", error).to_string();
+        assert!(
+            error.starts_with("s3://bkt: first contact failed: no AWS credentials: none are set"),
+            "{error}"
+        );
+        assert!(begun.elapsed() < Duration::from_secs(5));
+    }
 }

@@ -14,6 +14,8 @@ use crate::error::StorageError;
 
 /// The longest answer of a server that is shown.
 const MAX_REASON: usize = 300;
+/// What stands before the status in the texts of `object_store`; the tests of failures notice if it changes.
+const STATUS: &str = "non-2xx status code: ";
 
 /// A replica or object, as messages speak of it.
 #[derive(Clone, Debug)]
@@ -32,22 +34,27 @@ impl Place {
 
     /// Says what failed while `operation` was being done.
     pub(super) fn failed(&self, operation: &'static str, error: Error) -> StorageError {
-        let chain = texts(&error);
-        if chain.iter().any(|text| text.contains("NoSuchBucket")) {
-            return self.no_bucket();
-        }
         let location = self.location.clone();
-        match error {
-            Error::NotFound { .. } => StorageError::NotFound { location },
-            Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => {
-                StorageError::Denied { location, reason: self.reason(&error, &chain) }
+        match status(&error) {
+            Some(404) if says(&error, "<Code>NoSuchBucket<") => self.no_bucket(),
+            Some(404) => StorageError::NotFound { location },
+            Some(401 | 403) => StorageError::Denied { location, reason: self.reason(&error) },
+            _ if says(&error, "(code: AccessDenied)") => {
+                StorageError::Denied { location, reason: self.reason(&error) }
             }
-            _ => self.unavailable(operation, self.reason(&error, &chain)),
+            _ => self.unavailable(operation, self.reason(&error)),
         }
     }
 
-    /// The bucket is not there.
-    pub(super) fn no_bucket(&self) -> StorageError {
+    /// Says why a listing failed. It has nothing but the bucket that might not be found.
+    pub(super) fn failed_listing(&self, operation: &'static str, error: Error) -> StorageError {
+        match status(&error) {
+            Some(404) => self.no_bucket(),
+            _ => self.failed(operation, error),
+        }
+    }
+
+    fn no_bucket(&self) -> StorageError {
         StorageError::Config(format!(
             "{}: bucket {:?} does not exist at {}; create it, or correct the bucket name or the endpoint",
             self.location,
@@ -61,52 +68,55 @@ impl Place {
         StorageError::Unavailable { location: self.location.clone(), operation, reason: reason.into() }
     }
 
-    fn reason(&self, error: &Error, chain: &[String]) -> String {
+    fn reason(&self, error: &Error) -> String {
         let server = self.bucket.server();
+        let chain: Vec<String> = causes(error).map(ToString::to_string).collect();
         if let Some(said) = chain.iter().rev().find_map(|text| server_said(text)) {
             return shorten(&said);
         }
         let cause = chain.last().map(String::as_str).unwrap_or_default();
-        match find::<HttpError>(error).map(HttpError::kind) {
-            Some(HttpErrorKind::Connect) => shorten(&format!("cannot connect to {server}: {cause}")),
-            Some(HttpErrorKind::Timeout) => shorten(&format!("{} fell silent: {cause}", server)),
-            Some(_) => shorten(&format!("lost the connection to {server}: {cause}")),
-            None => shorten(cause),
-        }
+        let transport = causes(error).find_map(|error| error.downcast_ref::<HttpError>());
+        shorten(&match transport.map(HttpError::kind) {
+            Some(HttpErrorKind::Connect) => format!("cannot connect to {server}: {cause}"),
+            Some(HttpErrorKind::Timeout) => format!("{server} fell silent: {cause}"),
+            Some(_) => format!("lost the connection to {server}: {cause}"),
+            None => cause.to_owned(),
+        })
     }
 }
 
 /// Whether the server refused a range because the object ends before it.
 pub(super) fn is_past_end(error: &Error) -> bool {
-    texts(error).iter().any(|text| text.contains("416 Range Not Satisfiable"))
+    status(error) == Some(416)
 }
 
 /// Whether an object that was to be deleted is not there.
 pub(super) fn is_already_gone(error: &Error) -> bool {
-    let texts = texts(error);
-    let says = |code: &str| texts.iter().any(|text| text.contains(code));
-    says("NoSuchKey") || (matches!(error, Error::NotFound { .. }) && !says("NoSuchBucket"))
+    says(error, "(code: NoSuchKey)") || (status(error) == Some(404) && !says(error, "<Code>NoSuchBucket<"))
 }
 
 /// Whether the server does not know something that the request asked for.
 pub(super) fn is_not_implemented(error: &Error) -> bool {
-    texts(error)
-        .iter()
-        .any(|text| text.contains("501 Not Implemented") || text.contains("<Code>NotImplemented"))
+    status(error) == Some(501) || says(error, "<Code>NotImplemented<")
+}
+
+/// The status of the answer. `object_store` keeps the type that holds it to itself, so it is read from the text.
+fn status(error: &Error) -> Option<u16> {
+    causes(error).find_map(|error| {
+        let text = error.to_string();
+        let (_, status) = text.split_once(STATUS)?;
+        status.get(..3)?.parse().ok()
+    })
+}
+
+fn says(error: &Error, words: &str) -> bool {
+    causes(error).any(|error| error.to_string().contains(words))
 }
 
 /// The error and its causes, outermost first.
-fn texts(error: &Error) -> Vec<String> {
-    causes(error).map(ToString::to_string).collect()
-}
-
 fn causes(error: &Error) -> impl Iterator<Item = &(dyn StdError + 'static)> {
     let first: &(dyn StdError + 'static) = error;
     std::iter::successors(Some(first), |&error| error.source())
-}
-
-fn find<E: StdError + 'static>(error: &Error) -> Option<&E> {
-    causes(error).find_map(|error| error.downcast_ref::<E>())
 }
 
 /// `Code: Message` of an S3 error document, or the status line of an answer without one.
@@ -121,7 +131,7 @@ fn server_said(text: &str) -> Option<String> {
             None => code.to_owned(),
         });
     }
-    let (_, status) = text.split_once("non-2xx status code: ")?;
+    let (_, status) = text.split_once(STATUS)?;
     Some(format!("the server answered {}", status.trim_end_matches([':', ' '])))
 }
 

@@ -100,6 +100,23 @@ impl S3Client {
     }
 }
 
+/// The peer's replica at the top of a bucket has keys that begin with `./` or `/` (see [`clean_path`]). They cannot be
+/// asked for here, so whoever expects to find them must hear of it.
+async fn unreachable_replica(opened: &Opened) -> Option<&'static str> {
+    for prefix in ["./000", "/000"] {
+        let options = PaginatedListOptions { max_keys: Some(1), ..PaginatedListOptions::default() };
+        let found = match opened.impatient.list_paginated(Some(prefix), options).await {
+            Ok(page) => !page.result.objects.is_empty(),
+            // A key that object_store cannot express makes the listing fail, and is a find as well.
+            Err(error) => matches!(error, Error::InvalidPath { .. }),
+        };
+        if found {
+            return Some(prefix);
+        }
+    }
+    None
+}
+
 /// What a listing says of an object, if it is an LTX file.
 fn info_of(level: Level, folder: &str, meta: ObjectMeta) -> Option<FileInfo> {
     let name = meta.location.as_ref().strip_prefix(folder)?.strip_prefix('/')?;
@@ -125,10 +142,18 @@ impl ReplicaClient for S3Client {
             let options = PaginatedListOptions { max_keys: Some(1), ..PaginatedListOptions::default() };
             let prefix = Layout::Hex.folder(&self.root, Level::SNAPSHOT) + "/";
             match opened.impatient.list_paginated(Some(&prefix), options).await {
+                Ok(_) if self.root.is_empty() => {
+                    if let Some(prefix) = unreachable_replica(opened).await {
+                        let bucket = &self.bucket.settings.bucket;
+                        tracing::warn!(
+                            "bucket {bucket} holds a Litestream replica below {prefix}…, which walstream cannot read; \
+                             copy its objects to a path of their own and use s3://{bucket}/PATH"
+                        );
+                    }
+                    Ok(())
+                }
                 Ok(_) => Ok(()),
-                // A listing has nothing else to miss.
-                Err(Error::NotFound { .. }) => Err(place.no_bucket()),
-                Err(error) => Err(place.failed("first contact", error)),
+                Err(error) => Err(place.failed_listing("first contact", error)),
             }
         };
         let answer = tokio::time::timeout(Duration::from_secs(INIT_SECONDS), look).await;
@@ -159,10 +184,8 @@ impl ReplicaClient for S3Client {
         let files = found.try_filter_map(|meta| std::future::ready(Ok(info_of(level, &folder, meta))));
         // Not every store knows where to begin.
         let files = files.try_filter(|file| std::future::ready(file.txids.min() >= from));
-        let mut files: Vec<FileInfo> = files.try_collect().await.map_err(|error| match error {
-            Error::NotFound { .. } => place.no_bucket(),
-            error => place.failed("listing", error),
-        })?;
+        let files = files.try_collect::<Vec<FileInfo>>().await;
+        let mut files = files.map_err(|error| place.failed_listing("listing", error))?;
         if timestamps == TimestampSource::Exact {
             let asked = stream::iter(files).map(|file| self.with_header_time(opened, file));
             let answers = asked.buffer_unordered(HEADS_AT_ONCE);
@@ -231,5 +254,34 @@ impl ReplicaClient for S3Client {
             false => Err(place.failed("deleting", error)),
         });
         failed.collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use walstream_test_support::{App, Moto, Program};
+
+    #[tokio::test]
+    async fn moto_a_peers_replica_at_the_top_of_a_bucket_is_noticed() {
+        crate::connect::install_tls();
+        let folder = tempfile::tempdir().unwrap();
+        let app = App::open(folder.path().join("app.db"));
+        app.execute("CREATE TABLE t(x)");
+        for (path, prefix) in [("?", Some("./000")), ("/?", Some("/000")), ("/db?", None)] {
+            let server = Moto::start();
+            let url = format!("s3://{}{path}endpoint={}&region=us-east-1", Moto::BUCKET, server.endpoint());
+            let database = folder.path().join(format!("{}.db", server.address()));
+            std::fs::copy(app.path(), &database).unwrap();
+            Program::litestream().replicate_once(&database, &url);
+
+            let Ok(crate::ReplicaConfig::S3(mut config)) = url.parse() else { panic!("{url}") };
+            config.access_key_id = Some("id".into());
+            config.secret_access_key = Some("secret".to_owned().into());
+            let client = S3Client::new(&config).unwrap();
+            client.init().await.unwrap();
+            let opened = client.bucket.open().await.unwrap();
+            assert_eq!(unreachable_replica(opened).await, prefix, "{:?}", server.keys(""));
+        }
     }
 }

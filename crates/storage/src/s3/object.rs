@@ -12,7 +12,7 @@ use object_store::{
 use walstream_ltx::{Level, Timestamp, TxidRange};
 
 use super::bucket::{Bucket, Opened};
-use super::failure::{Place, is_not_implemented};
+use super::failure::Place;
 use super::upload::{Multipart, Parts};
 use crate::client::PutOutcome;
 use crate::error::StorageError;
@@ -149,10 +149,6 @@ impl Object {
         }
         match upload.complete().await {
             Ok(()) => Ok(PutOutcome::Created),
-            Err(error) if is_not_implemented(&error) && opened.stop_completing_exclusively() => {
-                upload.complete().await.map_err(|error| self.place.failed("upload", error))?;
-                Ok(PutOutcome::Created)
-            }
             // "Not found" is the upload, not the object: the answer to an earlier try was lost.
             Err(Error::Precondition { .. } | Error::AlreadyExists { .. } | Error::NotFound { .. })
                 if self.exists(opened).await? =>

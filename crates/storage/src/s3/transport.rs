@@ -14,9 +14,13 @@ use object_store::client::{
 use object_store::{ClientOptions, HeaderValue};
 
 /// How long a server may take to begin its answer, and to go on with it.
-const SILENCE: Duration = Duration::from_secs(30);
+const SILENCE: Duration = Duration::from_secs(20);
 /// Uploads get this much more time for each MiB: enough for 32 KiB a second.
 const PER_UPLOADED_MIB: Duration = Duration::from_secs(32);
+/// Some servers put the parts of a large upload together before they answer.
+const COMPLETION: Duration = Duration::from_secs(300);
+/// The greatest answer that is not the content of an object; a list of 1000 names has about one MiB.
+const MAX_DOCUMENT: u64 = 64 << 20;
 /// The longest pause that a server may ask for.
 const MAX_PAUSE: Duration = Duration::from_secs(30);
 
@@ -51,25 +55,67 @@ struct Transport {
 #[error("no answer within {} s", .0.as_secs())]
 struct NoAnswer(Duration);
 
+#[derive(Debug, thiserror::Error)]
+#[error("the server announced an answer of {0} bytes")]
+struct TooLong(u64);
+
 #[async_trait]
 impl HttpService for Transport {
     async fn call(&self, mut request: HttpRequest) -> Result<HttpResponse, HttpError> {
-        let length = request.body().content_length();
-        if is_multipart_completion(&request) && self.complete_exclusively.load(Ordering::Relaxed) {
+        let is_completion = is_multipart_completion(&request);
+        let exclusively = is_completion && self.complete_exclusively.load(Ordering::Relaxed);
+        if exclusively {
             // Not part of the signature, which S3 allows for headers outside x-amz-*.
             request.headers_mut().insert("if-none-match", HeaderValue::from_static("*"));
         }
-        let response = if length == 0 {
-            self.watched.execute(request).await?
-        } else {
-            let limit = SILENCE + PER_UPLOADED_MIB * u32::try_from(length >> 20).unwrap_or(u32::MAX >> 8);
-            let answer = tokio::time::timeout(limit, self.uploading.execute(request)).await;
-            answer.map_err(|_| HttpError::new(HttpErrorKind::Timeout, NoAnswer(limit)))??
+        let announces_object = request.method() == "HEAD";
+        let wants_object = request.method() == "GET" && request.uri().query().is_none();
+        let response = match request.body().content_length() as u64 {
+            0 => self.watched.execute(request).await?,
+            _ if is_completion => self.upload(request, COMPLETION).await?,
+            length => self.upload(request, upload_limit(length)).await?,
         };
+        let is_document = !(announces_object || wants_object && response.status().is_success());
+        if is_document {
+            refuse_if_too_long(&response)?;
+        }
+        if exclusively && response.status().as_u16() == 501 {
+            // It knows the condition for single writes only. The retries above ask again, now without it.
+            self.complete_exclusively.store(false, Ordering::Relaxed);
+        }
         if let Some(pause) = wanted_pause(&response) {
             tokio::time::sleep(pause).await;
         }
         Ok(response)
+    }
+}
+
+impl Transport {
+    /// Sends a request with a body and takes in the answer, which is short, all within `limit`.
+    async fn upload(&self, request: HttpRequest, limit: Duration) -> Result<HttpResponse, HttpError> {
+        let exchange = async {
+            let response = self.uploading.execute(request).await?;
+            refuse_if_too_long(&response)?;
+            let (head, body) = response.into_parts();
+            Ok(HttpResponse::from_parts(head, body.bytes().await?.into()))
+        };
+        let answer = tokio::time::timeout(limit, exchange).await;
+        answer.unwrap_or_else(|_| Err(HttpError::new(HttpErrorKind::Timeout, NoAnswer(limit))))
+    }
+}
+
+fn upload_limit(length: u64) -> Duration {
+    let mib = u32::try_from(length >> 20).unwrap_or(u32::MAX);
+    SILENCE.saturating_add(PER_UPLOADED_MIB.saturating_mul(mib))
+}
+
+/// `object_store` sets memory aside for as much as a server announces.
+fn refuse_if_too_long(response: &HttpResponse) -> Result<(), HttpError> {
+    let announced =
+        response.headers().get("content-length").and_then(|value| value.to_str().ok()?.parse().ok());
+    match announced {
+        Some(length) if length > MAX_DOCUMENT => Err(HttpError::new(HttpErrorKind::Decode, TooLong(length))),
+        _ => Ok(()),
     }
 }
 

@@ -163,7 +163,7 @@ impl Multipart {
         }
     }
 
-    /// Makes the object out of its parts. May be called again after an error.
+    /// Makes the object out of its parts.
     pub(super) async fn complete(&mut self) -> object_store::Result<()> {
         while !self.under_way.is_empty() {
             self.await_one().await?;
