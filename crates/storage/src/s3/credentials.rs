@@ -10,9 +10,13 @@ use async_trait::async_trait;
 use object_store::CredentialProvider;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey as Key, AwsCredential, AwsCredentialProvider};
 
+use super::profile::{self, Keys};
 use crate::config::S3Config;
 use crate::error::StorageError;
 use crate::secret::Secret;
+
+const HOW_TO_SET_KEYS: &str =
+    "set access-key-id and secret-access-key, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY";
 
 /// How long a source of temporary keys may take to answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(4);
@@ -29,7 +33,7 @@ pub(super) enum Credentials {
 }
 
 impl Credentials {
-    /// The first of: configuration, `AWS_*`, `LITESTREAM_*`, web identity, container, instance.
+    /// The first of: configuration, `AWS_*`, `LITESTREAM_*`, web identity, profile, container, instance.
     pub(super) fn find(
         config: &S3Config,
         env: &dyn Fn(&str) -> Option<String>,
@@ -50,16 +54,19 @@ impl Credentials {
                 return Ok(keys);
             }
         }
-        let service = SERVICES.iter().find(|service| {
-            service.variables[..service.required].iter().all(|(_, name)| env(name).is_some())
-        });
-        Ok(match service {
-            Some(service) => {
-                let settings = service.variables.iter().filter_map(|(key, name)| Some((*key, env(name)?)));
-                Credentials::Service { name: service.name, settings: settings.collect() }
-            }
-            None => Credentials::InstanceMetadata { endpoint: env("AWS_EC2_METADATA_SERVICE_ENDPOINT") },
-        })
+        if let Some(identity) = WEB_IDENTITY.find(&env) {
+            return Ok(identity);
+        }
+        if let Some(Keys { id, secret, token }) = profile::read(&env)? {
+            return Ok(Credentials::Static { id, secret, token });
+        }
+        if let Some(service) = CONTAINERS.iter().find_map(|service| service.find(&env)) {
+            return Ok(service);
+        }
+        if env("AWS_EC2_METADATA_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true")) {
+            return Err(StorageError::Config(format!("no AWS credentials are set; {HOW_TO_SET_KEYS}")));
+        }
+        Ok(Credentials::InstanceMetadata { endpoint: env("AWS_EC2_METADATA_SERVICE_ENDPOINT") })
     }
 
     /// Hands the source to `object_store`.
@@ -87,10 +94,10 @@ impl Credentials {
         let source = match self {
             Credentials::Static { .. } => return inner,
             Credentials::Service { name, .. } => format!("the {name} gave no AWS credentials"),
-            Credentials::InstanceMetadata { .. } => "no AWS credentials: none are set and this machine's instance \
-                metadata service gave none; set access-key-id and secret-access-key, or AWS_ACCESS_KEY_ID and \
-                AWS_SECRET_ACCESS_KEY"
-                .to_owned(),
+            Credentials::InstanceMetadata { .. } => format!(
+                "no AWS credentials: none are set and this machine's instance metadata service gave none; \
+                 {HOW_TO_SET_KEYS}"
+            ),
         };
         Arc::new(Guarded { inner, source })
     }
@@ -103,17 +110,18 @@ struct Service {
     variables: &'static [(Key, &'static str)],
 }
 
-const SERVICES: &[Service] = &[
-    Service {
-        name: "web identity provider",
-        required: 2,
-        variables: &[
-            (Key::WebIdentityTokenFile, "AWS_WEB_IDENTITY_TOKEN_FILE"),
-            (Key::RoleArn, "AWS_ROLE_ARN"),
-            (Key::RoleSessionName, "AWS_ROLE_SESSION_NAME"),
-            (Key::StsEndpoint, "AWS_ENDPOINT_URL_STS"),
-        ],
-    },
+const WEB_IDENTITY: Service = Service {
+    name: "web identity provider",
+    required: 2,
+    variables: &[
+        (Key::WebIdentityTokenFile, "AWS_WEB_IDENTITY_TOKEN_FILE"),
+        (Key::RoleArn, "AWS_ROLE_ARN"),
+        (Key::RoleSessionName, "AWS_ROLE_SESSION_NAME"),
+        (Key::StsEndpoint, "AWS_ENDPOINT_URL_STS"),
+    ],
+};
+
+const CONTAINERS: &[Service] = &[
     Service {
         name: "container's credential service",
         required: 1,
@@ -128,6 +136,15 @@ const SERVICES: &[Service] = &[
         ],
     },
 ];
+
+impl Service {
+    fn find(&self, env: &dyn Fn(&str) -> Option<String>) -> Option<Credentials> {
+        let required = self.variables.iter().take(self.required);
+        required.map(|(_, variable)| env(variable)).collect::<Option<Vec<_>>>()?;
+        let set = self.variables.iter().filter_map(|(key, variable)| Some((*key, env(variable)?)));
+        Some(Credentials::Service { name: self.name, settings: set.collect() })
+    }
+}
 
 fn pair(
     found: (Option<String>, Option<Secret>),
@@ -207,6 +224,8 @@ mod tests {
         assert_eq!(find(&none, &env[3..]).unwrap(), keys("litestream", None));
         assert!(matches!(find(&none, &env[5..]).unwrap(), Credentials::Service { .. }));
         assert_eq!(find(&none, &[]).unwrap(), Credentials::InstanceMetadata { endpoint: None });
+        let disabled = find(&none, &[("AWS_EC2_METADATA_DISABLED", "true")]).unwrap_err().to_string();
+        assert!(disabled.starts_with("no AWS credentials are set; set access-key-id"), "{disabled}");
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod bucket;
 mod credentials;
 mod failure;
 mod object;
+mod profile;
 mod settings;
 mod transport;
 mod upload;

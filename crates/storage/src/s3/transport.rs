@@ -17,8 +17,8 @@ use object_store::{ClientOptions, HeaderValue};
 const SILENCE: Duration = Duration::from_secs(20);
 /// Uploads get this much more time for each MiB: enough for 32 KiB a second.
 const PER_UPLOADED_MIB: Duration = Duration::from_secs(32);
-/// Some servers put the parts of a large upload together before they answer.
-const COMPLETION: Duration = Duration::from_secs(300);
+/// Some servers put a large upload together, or delete a thousand objects, before they answer.
+const HEAVY_WORK: Duration = Duration::from_secs(300);
 /// The greatest answer that is not the content of an object; a list of 1000 names has about one MiB.
 const MAX_DOCUMENT: u64 = 64 << 20;
 /// The longest pause that a server may ask for.
@@ -72,7 +72,7 @@ impl HttpService for Transport {
         let wants_object = request.method() == "GET" && request.uri().query().is_none();
         let response = match request.body().content_length() as u64 {
             0 => self.watched.execute(request).await?,
-            _ if is_completion => self.upload(request, COMPLETION).await?,
+            _ if request.method() == "POST" => self.upload(request, HEAVY_WORK).await?,
             length => self.upload(request, upload_limit(length)).await?,
         };
         let is_document = !(announces_object || wants_object && response.status().is_success());
