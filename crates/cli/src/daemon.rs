@@ -4,6 +4,7 @@
 //! was committed is shipped first; and if it could not be, the exit code says so.
 
 use std::process::{ExitCode, ExitStatus};
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use walstream_engine::restore::Target;
@@ -33,6 +34,9 @@ pub(crate) struct Job {
 
 /// Brings every database's replica up to date, one after the other. The first error ends it.
 pub(crate) async fn run_once(job: &Job, once: OnceOptions) -> Result<(), CliError> {
+    if job.databases.is_empty() {
+        return Err(CliError::new("no databases specified in configuration"));
+    }
     for database in &job.databases {
         restore_if_missing(database).await?;
         let position = sync_once(options(database)?, once).await?;
@@ -56,7 +60,7 @@ pub(crate) async fn run(job: Job) -> Result<ExitCode, CliError> {
         }
     };
     let end = serve(job.exec.as_deref(), &mut signals).await;
-    let interrupted = end.as_ref().is_ok_and(|end| end.interrupted);
+    let interrupted = end.as_ref().ok().and_then(|end| end.interrupted);
     let unshipped = shut_down(fleet, job.shutdown, &mut signals, interrupted).await;
     match end?.child {
         Some(status) if !status.success() => {
@@ -148,19 +152,23 @@ fn log_replica(database: &DatabaseConfig) {
 struct End {
     /// How the child ended, if there is one.
     child: Option<ExitStatus>,
-    /// Whether the operator asked for it.
-    interrupted: bool,
+    /// When the operator asked for it.
+    interrupted: Option<Instant>,
 }
+
+/// Signals that are nearer to each other than this are one: some supervisors send theirs to the process and
+/// again to its group, and a terminal sends its own to everybody. No hand is that quick.
+const SAME_SIGNAL: Duration = Duration::from_millis(200);
 
 /// Waits until it is time to shut down.
 async fn serve(exec: Option<&str>, signals: &mut Signals) -> Result<End, CliError> {
     let Some(command) = exec else {
         let signal = signals.next_shutdown().await;
         tracing::info!(signal = signals::name(signal), "signal received, walstream shutting down");
-        return Ok(End { child: None, interrupted: true });
+        return Ok(End { child: None, interrupted: Some(Instant::now()) });
     };
     let mut child = Child::spawn(command)?;
-    let mut interrupted = false;
+    let mut interrupted = None;
     loop {
         tokio::select! {
             biased;
@@ -172,7 +180,9 @@ async fn serve(exec: Option<&str>, signals: &mut Signals) -> Result<End, CliErro
             signal = signals.next() => {
                 tracing::info!(signal = signals::name(signal), "signal received, sending it to exec process");
                 child.forward(signal);
-                interrupted |= signals::asks_for_shutdown(signal);
+                if signals::asks_for_shutdown(signal) {
+                    interrupted = Some(Instant::now());
+                }
             }
         }
     }
@@ -183,7 +193,7 @@ pub(crate) async fn shut_down(
     fleet: Fleet,
     settings: ShutdownSettings,
     signals: &mut Signals,
-    mut interrupted: bool,
+    mut interrupted: Option<Instant>,
 ) -> Vec<Unshipped> {
     let (abort, aborted) = watch::channel(false);
     let options = ShutdownOptions {
@@ -201,12 +211,16 @@ pub(crate) async fn shut_down(
             }
             signal = signals.next_shutdown() => {
                 let signal = signals::name(signal);
-                if interrupted {
-                    tracing::warn!(signal, "second signal received, ending without the last sync");
-                    abort.send_replace(true);
-                } else {
-                    tracing::info!(signal, "signal received, finishing the last sync (again to skip it)");
-                    interrupted = true;
+                match interrupted {
+                    Some(first) if first.elapsed() < SAME_SIGNAL => {}
+                    Some(_) => {
+                        tracing::warn!(signal, "second signal received, ending without the last sync");
+                        abort.send_replace(true);
+                    }
+                    None => {
+                        tracing::info!(signal, "signal received, finishing the last sync (again to skip it)");
+                        interrupted = Some(Instant::now());
+                    }
                 }
             }
         }

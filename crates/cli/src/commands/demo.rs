@@ -143,7 +143,7 @@ async fn do_business(database: &DatabaseConfig) -> Result<Story, CliError> {
         story = business => flatten(story),
         _ = signals.next_shutdown() => Err(CliError::new("demo: interrupted")),
     };
-    let unshipped = daemon::shut_down(fleet, ShutdownSettings::default(), &mut signals, true).await;
+    let unshipped = daemon::shut_down(fleet, ShutdownSettings::default(), &mut signals, None).await;
     let story = story?;
     daemon::all_shipped(&unshipped)?;
     Ok(story)

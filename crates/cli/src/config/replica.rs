@@ -63,6 +63,17 @@ pub(crate) fn kind_of(replica: &ReplicaConfig) -> &'static str {
     }
 }
 
+/// Whether two replicas are one place.
+pub(super) fn same_place(a: &ReplicaConfig, b: &ReplicaConfig) -> bool {
+    match (a, b) {
+        (ReplicaConfig::File(a), ReplicaConfig::File(b)) => a.path == b.path,
+        (ReplicaConfig::S3(a), ReplicaConfig::S3(b)) => {
+            (&a.bucket, &a.path, &a.endpoint) == (&b.bucket, &b.path, &b.endpoint)
+        }
+        _ => false,
+    }
+}
+
 fn parse_url(url: &str) -> Result<ReplicaConfig, ConfigError> {
     match url.split_once("://") {
         Some((scheme, _)) if is_url(url) => check_kind(&scheme.to_ascii_lowercase())?,

@@ -25,9 +25,7 @@ pub(super) fn resolve(mut root: RootKeys) -> Result<Config, ConfigError> {
         let number = index + 1;
         warnings.extend(obsolete(&database));
         let entry = entry(number, database, &root, &history)?;
-        if let Some(first) = entries.iter().position(|other| same_path(other, &entry)) {
-            return Err(duplicate(number, first + 1, &entry));
-        }
+        check_unique(number, &entry, &entries)?;
         entries.push(entry);
     }
     Ok(Config { entries, exec: root.exec.filter(|exec| !exec.is_empty()), logging, shutdown, warnings })
@@ -194,7 +192,10 @@ fn entry(
         None => return Err(wrong("must specify either 'path' or 'dir'".to_owned())),
     };
     let mut replica_keys = replica_keys(&mut keys).map_err(wrong)?;
-    let replica = replica::from_keys(&replica_keys, root)?;
+    let replica = replica::from_keys(&replica_keys, root).map_err(|mut error| {
+        error.message = format!("dbs[{}].replica: {}", place.display(), error.message);
+        error
+    })?;
     replica_keys.inherit(root);
     let settings = settings(&place, &keys, &replica_keys, history)?;
     let meta = |key: &Option<String>| key.as_ref().map(|path| expand_path(path.as_ref())).transpose();
@@ -273,15 +274,26 @@ fn settings(
     Ok(settings)
 }
 
-fn same_path(a: &Entry, b: &Entry) -> bool {
-    matches!((a, b), (Entry::Single(a), Entry::Single(b)) if a.path == b.path)
-}
-
-fn duplicate(number: usize, first: usize, entry: &Entry) -> ConfigError {
-    let Entry::Single(database) = entry else { return ConfigError::new("duplicate directory") };
-    ConfigError::new(format!(
-        "database config #{number}: duplicate path {:?} (already used by database config #{first}); each \
-         database can be listed only once",
-        database.path.display().to_string()
-    ))
+/// Two databases must not be the same one, nor share a replica, where they would destroy each other's files.
+fn check_unique(number: usize, entry: &Entry, earlier: &[Entry]) -> Result<(), ConfigError> {
+    let Entry::Single(database) = entry else { return Ok(()) };
+    for (index, other) in earlier.iter().enumerate() {
+        let Entry::Single(other) = other else { continue };
+        let first = index + 1;
+        if other.path == database.path {
+            return Err(ConfigError::new(format!(
+                "database config #{number}: duplicate path {:?} (already used by database config #{first}); each \
+                 database can be listed only once",
+                database.path.display().to_string()
+            )));
+        }
+        if replica::same_place(&other.replica, &database.replica) {
+            return Err(ConfigError::new(format!(
+                "database config #{number}: its replica is already used by database config #{first}; each database \
+                 needs a replica of its own"
+            ))
+            .hint("give every replica its own path"));
+        }
+    }
+    Ok(())
 }

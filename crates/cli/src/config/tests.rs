@@ -94,6 +94,7 @@ fn mistakes_are_answered_in_the_peers_words() {
         database("replica: {path: b}, min-checkpoint-page-count: 0"),
         replica("path: b, sync-interval: 0s"),
         "dbs: [{path: /a, replica: {path: b}}, {path: /x/../a, replica: {path: c}}]".to_owned(),
+        "dbs: [{path: /a, replica: {path: /r}}, {path: /b, replica: {url: 'file:///r'}}]".to_owned(),
         replica("path: 's3://x'"),
         replica("type: foo, path: b"),
         replica("type: gs, bucket: b"),
