@@ -43,10 +43,12 @@ fn replicating_onto_a_full_disk_goes_on_once_there_is_room() {
     let daemon = walstream().replicate(app.path(), &url).ready();
     app.sell(5, 100);
     disk.resize(64);
-    wait_until("the daemon goes on", Duration::from_secs(60), || newest_txid(&disk.join("replica")) > 0);
-    daemon.stop();
     let restored = folder.path().join("restored.db");
-    walstream().restore(&url, &restored, &[]);
+    wait_until("the replica can be restored", Duration::from_secs(60), || {
+        walstream().try_restore(&url, &restored, &["-force"]).status.success()
+    });
+    daemon.stop();
+    walstream().restore(&url, &restored, &["-force"]);
     assert_same_rows(app.path(), &restored);
 }
 
@@ -61,6 +63,7 @@ fn local_state_on_a_full_disk_goes_on_once_there_is_room() {
     let dbs =
         format!("dbs: [{{path: {database}, meta-path: {}, replica: {{url: '{url}'}}}}]", meta.display());
     fs::write(&config, dbs).unwrap();
+    disk.fill();
     let once = ["replicate", "-once", "-config", config.to_str().unwrap()];
     assert_refused(&walstream().run(once), &[NO_SPACE]);
 

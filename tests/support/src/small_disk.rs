@@ -1,5 +1,7 @@
 //! A disk that runs full.
 
+use std::fs::File;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -29,6 +31,13 @@ impl SmallDisk {
         let size = format!("remount,size={mebibytes}m");
         let resized = Command::new("mount").args(["-o", &size]).arg(self.path()).status();
         assert!(resized.is_ok_and(|status| status.success()));
+    }
+
+    /// Takes all the space that is left.
+    pub fn fill(&self) {
+        let mut file = File::create(self.join("filler")).unwrap();
+        let block = vec![7; 1 << 16];
+        while file.write_all(&block).is_ok() {}
     }
 
     /// Where it is mounted.
