@@ -10,6 +10,7 @@ mod full_disk;
 mod lost_commit;
 mod refusal;
 mod refused_input;
+mod short_life;
 mod untouched;
 
 use walstream_test_support::Program;
