@@ -19,7 +19,6 @@ pub(crate) struct TerminalProgress {
 
 #[derive(Debug)]
 struct State {
-    bytes: u64,
     fetched: u64,
     pages: u64,
     written: u64,
@@ -38,25 +37,26 @@ impl TerminalProgress {
         change(&mut state);
         if self.shown && state.drawn.elapsed() >= INTERVAL {
             state.drawn = Instant::now();
-            let _ = write!(io::stderr(), "\r\x1b[K{}", state.line());
+            // The cursor goes back to the beginning, so that a log line does not start in the middle.
+            let _ = write!(io::stderr(), "\x1b[K{}\r", state.line());
         }
     }
 }
 
 impl State {
     fn new() -> Self {
-        State { bytes: 0, fetched: 0, pages: 0, written: 0, drawn: Instant::now() }
+        State { fetched: 0, pages: 0, written: 0, drawn: Instant::now() }
     }
 
     fn line(&self) -> String {
         let percent = (self.written * 100).checked_div(self.pages).unwrap_or(0).min(100);
-        format!("restoring: {percent}%, {} of {} fetched", human_size(self.fetched), human_size(self.bytes))
+        format!("restoring: {percent}%, {} fetched", human_size(self.fetched))
     }
 }
 
 impl Progress for TerminalProgress {
-    fn planned(&self, bytes: u64, pages: u64) {
-        self.change(|state| *state = State { bytes, pages, drawn: state.drawn, ..State::new() });
+    fn planned(&self, _bytes: u64, pages: u64) {
+        self.change(|state| *state = State { pages, drawn: state.drawn, ..State::new() });
     }
 
     fn fetched(&self, bytes: u64) {
@@ -71,7 +71,7 @@ impl Progress for TerminalProgress {
 impl Drop for TerminalProgress {
     fn drop(&mut self) {
         if self.shown {
-            let _ = write!(io::stderr(), "\r\x1b[K");
+            let _ = write!(io::stderr(), "\x1b[K");
         }
     }
 }
@@ -82,9 +82,9 @@ mod tests {
 
     #[test]
     fn the_line_counts_pages_and_bytes() {
-        let mut state = State { bytes: 340_000_000, pages: 200, ..State::new() };
-        assert_eq!(state.line(), "restoring: 0%, 0 B of 340 MB fetched");
+        let mut state = State { pages: 200, ..State::new() };
+        assert_eq!(state.line(), "restoring: 0%, 0 B fetched");
         (state.fetched, state.written) = (34_000_000, 50);
-        assert_eq!(state.line(), "restoring: 25%, 34 MB of 340 MB fetched");
+        assert_eq!(state.line(), "restoring: 25%, 34 MB fetched");
     }
 }

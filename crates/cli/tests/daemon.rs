@@ -73,13 +73,18 @@ fn the_same_signal_twice_at_once_is_one_signal() {
 #[test]
 fn a_second_signal_ends_the_last_sync_and_the_exit_code_says_so() {
     let folder = tempfile::tempdir().unwrap();
-    let _app = application(folder.path());
+    let app = application(folder.path());
     let config = "access-key-id: a\nsecret-access-key: b\ndbs: [{path: app.db, replica: {url: \
                   's3://bucket/x?endpoint=http://127.0.0.1:1'}}]";
     fs::write(folder.path().join("c.yml"), config).unwrap();
-    let daemon = start(folder.path(), "replicate -config c.yml");
+    // With local state at hand, changes are captured although the store is away.
+    let once = format!("replicate -once app.db {}", url(folder.path()));
+    assert_eq!(run(folder.path(), &once).code, Some(0));
     let shadow = folder.path().join(".app.db-litestream");
-    until("the changes are captured without the store", || !files(&shadow, 0).is_empty());
+    let captured = files(&shadow, 0).len();
+    let daemon = start(folder.path(), "replicate -config c.yml");
+    app.execute("INSERT INTO t VALUES (2)", ()).unwrap();
+    until("the change is captured", || files(&shadow, 0).len() > captured);
     signal(&daemon, Signal::INT);
     std::thread::sleep(Duration::from_millis(400));
     let second = Instant::now();
@@ -100,6 +105,16 @@ fn the_exit_code_is_the_childs_and_its_last_commit_is_shipped() {
     fs::write(folder.path().join("go"), "").unwrap();
     assert_ended(&wait(daemon), 7);
     assert_eq!(restored_rows(folder.path()), 2);
+}
+
+#[test]
+fn a_child_that_ends_at_once_leaves_a_replica_that_can_be_restored() {
+    let folder = tempfile::tempdir().unwrap();
+    let _app = application(folder.path());
+    let ended =
+        wait(start_words(folder.path(), &["replicate", "-exec", "true", "app.db", &url(folder.path())]));
+    assert_ended(&ended, 0);
+    assert_eq!(restored_rows(folder.path()), 1);
 }
 
 #[test]
