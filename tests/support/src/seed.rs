@@ -27,11 +27,11 @@ impl Seed {
 
     /// A second generator that goes its own way, for another thread.
     pub fn fork(&mut self) -> Seed {
-        Seed::new(self.next())
+        Seed::new(self.number())
     }
 
-    /// The next number.
-    pub fn next(&mut self) -> u64 {
+    /// The next number, below 2^56.
+    pub fn number(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
@@ -41,7 +41,7 @@ impl Seed {
     /// A number of a range.
     pub fn in_range(&mut self, range: Range<u32>) -> u32 {
         let span = u64::from(range.end - range.start);
-        range.start + u32::try_from(self.next() % span).expect("less than a u32")
+        range.start + u32::try_from(self.number() % span).expect("less than a u32")
     }
 
     /// True once in `n` times.
