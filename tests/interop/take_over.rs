@@ -1,6 +1,6 @@
 //! One database, one replica, and the programs take turns.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::Duration;
 
 use walstream_test_support::compare::{assert_rows, assert_same_pages, assert_sound, rows};
@@ -50,7 +50,7 @@ fn work_under(program: &Program, app: &App, place: &Place) {
     daemon.stop();
 }
 
-fn assert_hand_overs(reader: &Program, place: &Place, hand_overs: &[HandOver], output: &PathBuf) {
+fn assert_hand_overs(reader: &Program, place: &Place, hand_overs: &[HandOver], output: &Path) {
     for HandOver { txid, rows } in hand_overs {
         reader.restore(&place.url(), output, &["-force", "-txid", &format!("{txid:016x}")]);
         assert_rows(rows, output);

@@ -72,6 +72,20 @@ fn ten_rows_and_the_local_state_is_gone() {
 }
 
 #[test]
+fn a_new_machine_that_restored_first() {
+    let shipped = bytes_shipped_after(|app, folder| {
+        // What a container without a volume does: nothing local is left but the restored file.
+        let replica = file_url(&folder.join("replica"));
+        app.checkpoint("TRUNCATE");
+        std::fs::remove_dir_all(folder.join(".shop.db-litestream")).unwrap();
+        let restored = folder.join("restored-first.db");
+        walstream().restore(&replica, &restored, &[]);
+        assert_same_pages(app.path(), &restored);
+    });
+    assert!(shipped < MEBIBYTE, "{shipped} bytes");
+}
+
+#[test]
 fn a_vacuum_that_moves_every_page() {
     bytes_shipped_after(|app, _| {
         app.execute("DELETE FROM item WHERE id % 2 = 0; VACUUM");

@@ -6,6 +6,7 @@
 mod damage;
 mod downtime;
 mod exec;
+mod fence;
 mod full_disk;
 mod lost_commit;
 mod refusal;
