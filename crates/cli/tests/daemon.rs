@@ -83,8 +83,10 @@ fn a_second_signal_ends_the_last_sync_and_the_exit_code_says_so() {
     let shadow = folder.path().join(".app.db-litestream");
     let captured = files(&shadow, 0).len();
     let daemon = start(folder.path(), "replicate -config c.yml");
-    app.execute("INSERT INTO t VALUES (2)", ()).unwrap();
-    until("the change is captured", || files(&shadow, 0).len() > captured);
+    until("a change is captured", || {
+        app.execute("INSERT INTO t VALUES (2)", ()).unwrap();
+        files(&shadow, 0).len() > captured
+    });
     signal(&daemon, Signal::INT);
     std::thread::sleep(Duration::from_millis(400));
     let second = Instant::now();

@@ -10,8 +10,7 @@ pub(crate) mod version;
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
-use walstream_storage::ReplicaConfig;
-use walstream_storage::url::is_url;
+use walstream_storage::{ReplicaConfig, is_url};
 
 use crate::args::ConfigArgs;
 use crate::config::{self, Config, expand_path};

@@ -4,8 +4,7 @@
 
 use std::ffi::OsStr;
 
-use walstream_storage::url::is_url;
-use walstream_storage::{FileConfig, ReplicaConfig, S3Config, Secret};
+use walstream_storage::{FileConfig, ReplicaConfig, S3Config, Secret, is_url};
 
 use super::keys::{ReplicaKeys, RootKeys};
 use super::{ConfigError, expand_path};

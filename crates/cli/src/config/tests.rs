@@ -221,3 +221,20 @@ fn the_example_file_is_valid_and_complete() {
         resolve::resolve(keys).unwrap();
     }
 }
+
+proptest::proptest! {
+    #[test]
+    fn no_text_makes_it_panic(text in "[-a-z0-9:. \\[\\]{}*&!'\"$#\n\t~|>]{0,200}") {
+        let _ = load_text(&expand::expand(&text, |name| name.to_owned()));
+        let _ = load_text(&format!("dbs:\n- path: /a\n  replica:\n    url: {text}\n"));
+        let _ = text.parse::<GoDuration>();
+        let _ = text.parse::<size::Size>();
+        let _ = text.parse::<glob::Glob>().map(|glob| glob.matches(&text));
+    }
+
+    #[test]
+    fn a_duration_is_read_as_it_is_written(nanos in proptest::num::u64::ANY) {
+        let duration = GoDuration::from(Duration::from_nanos(nanos / 2));
+        proptest::prop_assert_eq!(duration.to_string().parse(), Ok(duration));
+    }
+}
