@@ -12,6 +12,26 @@ use futures::stream::{self, BoxStream};
 use walstream_ltx::{Level, Timestamp, Txid, TxidRange};
 use walstream_storage::{FileInfo, PutBody, PutOutcome, ReplicaClient, StorageError, TimestampSource};
 
+use crate::clock::Clock;
+
+/// A wall clock that goes with the time of tokio, so that a test can pause it and let it jump.
+pub(crate) struct TokioClock {
+    start: Timestamp,
+    started: tokio::time::Instant,
+}
+
+impl TokioClock {
+    pub(crate) fn start_at(start: Timestamp) -> Self {
+        TokioClock { start, started: tokio::time::Instant::now() }
+    }
+}
+
+impl Clock for TokioClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_millis(self.start.as_millis() + self.started.elapsed().as_millis() as i64)
+    }
+}
+
 /// What a test replica was asked to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Request {
@@ -72,7 +92,8 @@ impl MemoryReplica {
         std::mem::take(&mut self.state().requests)
     }
 
-    /// From now on every request is shown to `fault` first; an error that it gives is the answer.
+    /// From now on every request is shown to `fault` first; an error that it gives is the answer. It may change the
+    /// files of this replica.
     pub(crate) fn set_fault(&self, fault: impl FnMut(Request) -> Option<StorageError> + Send + 'static) {
         self.state().fault = Some(Box::new(fault));
     }
@@ -83,12 +104,12 @@ impl MemoryReplica {
     }
 
     fn begin(&self, request: Request) -> Result<(), StorageError> {
-        let mut state = self.state();
-        state.requests.push(request);
-        match state.fault.as_mut().and_then(|fault| fault(request)) {
-            Some(error) => Err(error),
-            None => Ok(()),
-        }
+        self.state().requests.push(request);
+        // Taken out meanwhile, so that it can use the replica.
+        let Some(mut fault) = self.state().fault.take() else { return Ok(()) };
+        let error = fault(request);
+        self.state().fault.get_or_insert(fault);
+        error.map_or(Ok(()), Err)
     }
 
     fn open(&self, level: Level, txids: TxidRange) -> Result<Bytes, StorageError> {

@@ -4,7 +4,7 @@
 //! source is read to its end and proven by its checksums before the new file is whole, so damage does not spread. A
 //! file is reported only after its end has been read back from the store, so whoever deletes sources may rely on it.
 
-use std::io::{self, BufReader, Read};
+use std::io::{self, Read};
 use std::sync::Arc;
 
 use tokio::runtime::Handle;
@@ -16,13 +16,13 @@ use walstream_ltx::{
 };
 use walstream_storage::{FileInfo, PutOutcome, ReplicaClient, TimestampSource};
 
-use super::sources::{Limits, next_sources};
+use super::sources::Limits;
 use crate::error::EngineError;
 use crate::stream::{self, BodyWriter, FileReader};
 
 /// The level-0 files that are also on the local disk.
 pub trait LocalL0: Send + Sync + 'static {
-    /// Opens a file with exactly these TXIDs; `None` if it is not there. Called on a blocking thread.
+    /// Opens a file with exactly these TXIDs, buffered; `None` if it is not there. Called on a blocking thread.
     fn open(&self, txids: TxidRange) -> Result<Option<Box<dyn Read + Send>>, EngineError>;
 
     /// Removes the files that end at `through` or before. The newest file stays in any case. Called on a blocking
@@ -58,22 +58,7 @@ pub struct Compactor {
 type Input = Decoder<Box<dyn Read + Send>>;
 
 impl Compactor {
-    /// Compacts into `level` the next files that it does not hold yet, as far as the limits allow; `None` if there
-    /// are none. Looks at the replica for what there is.
-    pub async fn compact_next(&self, level: Level) -> Result<Option<FileInfo>, EngineError> {
-        let Some(below) = level.get().checked_sub(1).and_then(Level::new) else { return Ok(None) };
-        let list = |level| self.client.list(level, Txid::FIRST, TimestampSource::Listing);
-        let (below, files, snapshots) = tokio::try_join!(list(below), list(level), list(Level::SNAPSHOT))?;
-        let newest = files.iter().map(|file| file.txids.max()).max();
-        let sources = next_sources(&below, newest, &snapshots, &self.limits)
-            .map_err(|hole| hole.at(self.client.location()))?;
-        if sources.is_empty() {
-            return Ok(None);
-        }
-        self.compact(level, &sources).await.map(Some)
-    }
-
-    /// Compacts `sources`, chosen by [`next_sources`], into one file of `level`. Where the page size changes the new
+    /// Compacts `sources`, chosen by [`next_sources`](super::sources::next_sources), into one file of `level`. Where the page size changes the new
     /// file ends: nothing can be merged across that border.
     pub async fn compact(&self, level: Level, sources: &[FileInfo]) -> Result<FileInfo, EngineError> {
         let file = match self.merge(level, sources, self.local.clone()).await {
@@ -177,7 +162,7 @@ fn open_source(
 ) -> Box<dyn Read + Send> {
     let local = (file.level == Level::L0).then(|| local.open(file.txids));
     match local {
-        Some(Ok(Some(local))) => Box::new(BufReader::with_capacity(64 << 10, local)),
+        Some(Ok(Some(local))) => local,
         Some(Err(error)) => {
             warn!(%error, txids = %file.txids, "cannot open a local level-0 file, reading it from the replica");
             Box::new(remote())

@@ -322,7 +322,8 @@ impl History {
         let now = self.now();
         let levels = self.levels().filter(|level| self.waiting[usize::from(level.get())].is_some());
         let levels = levels.map(|level| next_window(now, self.window(level)));
-        let first_snapshot = (self.waits_for_first_snapshot(known) && self.has_new_l0(known))
+        let has_l0 = !known.files(Level::L0).is_empty() || self.has_new_l0(known);
+        let first_snapshot = (has_l0 && self.waits_for_first_snapshot(known))
             .then(|| after(self.started, FIRST_SNAPSHOT_PATIENCE));
         // What would go if any amount of time had passed?
         let end_of_time = Timestamp::from_millis(i64::MAX);

@@ -6,8 +6,6 @@
 use walstream_ltx::Txid;
 use walstream_storage::FileInfo;
 
-use crate::error::EngineError;
-
 /// How much one compaction may take in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -32,13 +30,6 @@ pub struct Hole {
     pub have: Txid,
     /// The first TXID after it.
     pub next: Txid,
-}
-
-impl Hole {
-    /// As an error of a replica.
-    pub(super) fn at(self, location: String) -> EngineError {
-        EngineError::Gap { location, have: self.have, next: self.next }
-    }
 }
 
 /// The files of the level below that the next file of a level merges, oldest first; none if there is nothing new.

@@ -1,0 +1,5 @@
+//! Compaction and retention with real files in a replica in memory.
+
+mod compact;
+mod model;
+mod run;
