@@ -6,9 +6,10 @@ use std::time::Duration;
 use futures::future::join_all;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use crate::clock::{Clock, SystemClock};
-use crate::database::run::{Database, Shared, Shutdown, Unshipped};
+use crate::database::run::{self, Shared, Shutdown, Unshipped};
 use crate::error::EngineError;
 use crate::options::DatabaseOptions;
 use crate::watch::Watch;
@@ -60,7 +61,7 @@ impl Fleet {
         };
         let mut set = JoinSet::new();
         for options in databases {
-            set.spawn(Database::new(options, shared.clone()).live());
+            set.spawn(run::live(options, shared.clone()));
         }
         Ok(Fleet { databases: set, shutdown, abort })
     }
@@ -68,7 +69,8 @@ impl Fleet {
     /// Captures and uploads what is left, and closes everything. What could not be shipped is returned.
     pub async fn shutdown(mut self, options: ShutdownOptions) -> Vec<Unshipped> {
         let ShutdownOptions { timeout, retry_interval, abort } = options;
-        self.shutdown.send_replace(Some(Shutdown { timeout, retry_interval }));
+        let deadline = Instant::now() + timeout;
+        self.shutdown.send_replace(Some(Shutdown { deadline, retry_interval }));
         let mut unshipped = Vec::new();
         let mut wanted = abort;
         let mut aborted = false;

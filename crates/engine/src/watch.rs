@@ -33,8 +33,7 @@ pub(crate) struct Wake {
     notify: Arc<Notify>,
     files: [PathBuf; 2],
     watch: Watch,
-    /// Whether events can be expected. If not, the database must be looked at more often.
-    pub(crate) reliable: bool,
+    listening: bool,
 }
 
 impl Watch {
@@ -63,8 +62,8 @@ impl Watch {
             sleepers.insert(file.clone(), Arc::clone(&notify));
         }
         drop(sleepers);
-        let reliable = self.enter(files[0].parent());
-        Wake { notify, files, watch: self.clone(), reliable }
+        let listening = self.enter(files[0].parent());
+        Wake { notify, files, watch: self.clone(), listening }
     }
 
     fn enter(&self, folder: Option<&Path>) -> bool {
@@ -107,6 +106,26 @@ impl Wake {
     pub(crate) async fn wait(&self) {
         self.notify.notified().await;
     }
+
+    /// Whether events can be expected. If not, the database must be looked at more often.
+    pub(crate) fn is_listening(&self) -> bool {
+        self.listening
+    }
+
+    /// Asks for no more events: while a database is busy, looking at it by the clock costs less than an event
+    /// for every write.
+    pub(crate) fn mute(&mut self) {
+        if std::mem::take(&mut self.listening) {
+            self.watch.leave(self.files[0].parent());
+        }
+    }
+
+    /// Asks for events again. Whoever calls this looks at the database once more afterwards.
+    pub(crate) fn listen(&mut self) {
+        if !self.listening {
+            self.listening = self.watch.enter(self.files[0].parent());
+        }
+    }
 }
 
 impl Drop for Wake {
@@ -118,9 +137,7 @@ impl Drop for Wake {
             }
         }
         drop(sleepers);
-        if self.reliable {
-            self.watch.leave(self.files[0].parent());
-        }
+        self.mute();
     }
 }
 

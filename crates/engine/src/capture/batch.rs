@@ -7,9 +7,9 @@ use std::fs::File;
 use std::io::Write;
 
 use walstream_ltx::Encoder;
+use walstream_ltx::Lineage;
 use walstream_ltx::header::{Header, WalSpan};
 use walstream_ltx::{Checksum, Commit, PageSize, Pgno, Timestamp, Txid, TxidRange, page_checksum};
-use walstream_ltx::Lineage;
 
 use super::image::Image;
 use super::page_map::Changes;
@@ -67,7 +67,10 @@ pub(crate) fn checksums(image: &Image, file: &File, pages: &[Pgno]) -> Result<Ch
         image.read(file, pgno, &mut page)?;
         Ok((pgno, page_checksum(pgno, &page)))
     };
-    Ok(Changes { commit: image.commit(), pages: pages.iter().map(checksum).collect::<Result<_, EngineError>>()? })
+    Ok(Changes {
+        commit: image.commit(),
+        pages: pages.iter().map(checksum).collect::<Result<_, EngineError>>()?,
+    })
 }
 
 /// Writes a level-0 file with the given pages, each with the checksum that it must have.

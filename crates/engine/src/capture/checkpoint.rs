@@ -3,8 +3,8 @@
 //! Invariant: at no moment can a frame vanish that is not captured. The order of the steps is the proof:
 //!
 //! 1. a newer read lock is taken, everything up to it is captured, then the older one ends;
-//! 2. a PASSIVE checkpoint beside the lock moves the bulk into the database file, and the file is synced, all
-//!    of it without stopping a writer;
+//! 2. a PASSIVE checkpoint beside the lock moves the bulk into the database file, and the file is synced. 1 and 2
+//!    are repeated until little is left, and stop no writer;
 //! 3. `BEGIN IMMEDIATE` keeps writers out, and the tail is captured: the generation is sealed;
 //! 4. only now the read lock ends, the few frames that are left are checkpointed, and the lock is taken again,
 //!    on mark 0 if all went well;
@@ -18,6 +18,11 @@ use std::time::{Duration, Instant};
 use super::session::{Capture, Captured};
 use crate::error::EngineError;
 
+/// Writers are kept out once no more than this is left to do, so that they wait for milliseconds.
+const LITTLE: u64 = 1 << 20;
+/// A writer that is faster than the checkpoint is kept out after so many rounds all the same.
+const ROUNDS: usize = 4;
+
 /// What a checkpoint did.
 #[derive(Debug, Default)]
 pub(crate) struct Sealed {
@@ -30,18 +35,28 @@ pub(crate) struct Sealed {
 }
 
 impl Capture {
-    /// Frames in the WAL that are captured but not in the database file.
+    /// Frames in the WAL that are not in the database file.
     pub(crate) fn frames_to_checkpoint(&self) -> Result<u32, EngineError> {
         let end = self.source.peek()?;
         Ok(end.map_or(0, |end| end.frames.0.saturating_sub(end.backfilled.0)))
     }
 
+    /// The same in bytes.
+    pub(crate) fn bytes_to_checkpoint(&self) -> Result<u64, EngineError> {
+        Ok(u64::from(self.frames_to_checkpoint()?) * self.frame_size())
+    }
+
     /// Captures and checkpoints everything, in the order above.
     pub(crate) fn checkpoint(&mut self) -> Result<Sealed, EngineError> {
         let mut sealed = Sealed::default();
-        sealed.captured = self.renew_lock()?;
-        self.source.checkpoint_beside_lock()?;
-        self.source.sync_file()?;
+        for _ in 0..ROUNDS {
+            sealed.captured.extend(self.renew_lock()?);
+            self.source.checkpoint_beside_lock()?;
+            self.source.sync_file()?;
+            if self.bytes_to_checkpoint()? <= LITTLE {
+                break;
+            }
+        }
         if !self.source.keep_writers_out()? {
             return Ok(sealed);
         }

@@ -69,7 +69,11 @@ pub(crate) fn after_start(
         return Ok(Next::Gap("the WAL is shorter than what was captured"));
     };
     if captured.0 == 0 {
-        return Ok(Next::Continue(WalPoint { salts: end.salts, frames: captured, checksum: WalChecksum::default() }));
+        return Ok(Next::Continue(WalPoint {
+            salts: end.salts,
+            frames: captured,
+            checksum: WalChecksum::default(),
+        }));
     }
     let wal = WalFile::open(source.wal_path(), newest.page_size)?;
     let there = wal.scan(wal.start(end)?, &WalEnd { frames: captured, ..*end }, 0);

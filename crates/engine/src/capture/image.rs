@@ -57,12 +57,7 @@ impl Image {
     }
 
     /// What a stretch of the WAL changed, and nothing else: reading other pages falls through to the file.
-    pub(crate) fn of_stretch(
-        wal: WalFile,
-        database: &Path,
-        page_size: PageSize,
-        stretch: Stretch,
-    ) -> Self {
+    pub(crate) fn of_stretch(wal: WalFile, database: &Path, page_size: PageSize, stretch: Stretch) -> Self {
         Image {
             wal: Some(wal),
             frames: stretch.pages,

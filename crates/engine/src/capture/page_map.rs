@@ -115,7 +115,8 @@ impl PageMap {
         let path = folder.path(file);
         let damaged = |reason: String| EngineError::Shadow { path: path.clone(), reason };
         let open = File::open(&path).map_err(EngineError::io("open", &path))?;
-        let mut decoder = Decoder::new(io::BufReader::new(open)).map_err(|error| damaged(error.to_string()))?;
+        let mut decoder =
+            Decoder::new(io::BufReader::new(open)).map_err(|error| damaged(error.to_string()))?;
         let header = decoder.header().clone();
         let pre = header.lineage.pre_apply.filter(|&pre| pre != self.rolling);
         if pre.is_some() || header.page_size != self.page_size {
@@ -128,7 +129,9 @@ impl PageMap {
         decoder.finish().map_err(|error| damaged(error.to_string()))?;
         self.apply(&changes);
         match header.lineage.post_apply {
-            Some(post) if post != self.rolling => Err(damaged("its pages do not lead to its checksum".into())),
+            Some(post) if post != self.rolling => {
+                Err(damaged("its pages do not lead to its checksum".into()))
+            }
             _ => Ok(()),
         }
     }
@@ -147,7 +150,8 @@ fn read_map(path: &Path) -> io::Result<Option<(PageMap, Txid)>> {
     file.read_exact(&mut header)?;
     let u32_at = |at: usize| u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
     let u64_at = |at: usize| u64::from(u32_at(at)) << 32 | u64::from(u32_at(at + 4));
-    let (Some(page_size), Ok(Some(rolling))) = (PageSize::new(u32_at(8)), Checksum::from_stored(u64_at(24))) else {
+    let (Some(page_size), Ok(Some(rolling))) = (PageSize::new(u32_at(8)), Checksum::from_stored(u64_at(24)))
+    else {
         return Ok(None);
     };
     if &header[..8] != MAGIC || u32_at(36) != crc32fast::hash(&header[..36]) {

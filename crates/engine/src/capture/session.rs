@@ -7,8 +7,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use walstream_ltx::header::Header;
 use walstream_ltx::Lineage;
+use walstream_ltx::header::Header;
 use walstream_ltx::{Checksum, Commit, Pgno, Txid, TxidRange};
 
 use super::batch::{self, HeaderFields};
@@ -87,10 +87,16 @@ impl Capture {
     /// Finds the position to go on from: the newest local file if the replica is not ahead of it, else the
     /// replica's newest file, else the beginning. `remote` is `None` if the replica is empty, or unknown while
     /// there is local state.
-    pub(crate) fn resume(setup: Setup, local: Local, remote: Option<RemoteNewest>) -> Result<Self, EngineError> {
+    pub(crate) fn resume(
+        setup: Setup,
+        local: Local,
+        remote: Option<RemoteNewest>,
+    ) -> Result<Self, EngineError> {
         let local_txid = local.newest.as_ref().map_or(Txid::ZERO, |header| header.txids.max());
         match (local.newest, remote) {
-            (_, Some(remote)) if remote.position.txid > local_txid => Self::follow_replica(setup, local.map, remote),
+            (_, Some(remote)) if remote.position.txid > local_txid => {
+                Self::follow_replica(setup, local.map, remote)
+            }
             (Some(newest), _) => Self::follow_local(setup, newest, local.map),
             (None, _) => Self::begin(setup),
         }
@@ -148,7 +154,11 @@ impl Capture {
     }
 
     /// Goes on after the replica's newest file. Local files are older than it and are of no use any more.
-    fn follow_replica(mut setup: Setup, map: Option<PageMap>, remote: RemoteNewest) -> Result<Self, EngineError> {
+    fn follow_replica(
+        mut setup: Setup,
+        map: Option<PageMap>,
+        remote: RemoteNewest,
+    ) -> Result<Self, EngineError> {
         for file in setup.shadow.files()? {
             setup.shadow.remove(file)?;
         }
@@ -207,7 +217,11 @@ impl Capture {
         let Some(end) = self.source.peek()? else { return Ok(0) };
         let before = if end.salts == self.point.salts { self.point.frames.0 } else { 0 };
         let frames = u64::from(end.frames.0.saturating_sub(before));
-        Ok(frames * frame_size(self.map.page_size()))
+        Ok(frames * self.frame_size())
+    }
+
+    pub(super) fn frame_size(&self) -> u64 {
+        frame_size(self.map.page_size())
     }
 
     /// Whether anything is new, as far as can be told without waiting.
@@ -256,7 +270,10 @@ impl Capture {
     fn capture_frames(&mut self, from: WalPoint, end: &WalEnd) -> Result<Captured, EngineError> {
         let page_size = self.source.page_size(end)?;
         if page_size != self.map.page_size() {
-            return Err(EngineError::Wal { path: self.path().into(), reason: "the page size changed".into() });
+            return Err(EngineError::Wal {
+                path: self.path().into(),
+                reason: "the page size changed".into(),
+            });
         }
         let wal = WalFile::open(self.source.wal_path(), page_size)?;
         let start = if from.frames.0 == 0 { wal.start(end)? } else { from };
@@ -373,7 +390,6 @@ impl Capture {
     pub(super) fn set_covered(&mut self, covered: bool) {
         self.covered = covered;
     }
-
 }
 
 fn present_image(setup: &mut Setup) -> Result<Image, EngineError> {

@@ -32,7 +32,8 @@ impl Capture {
         let captured = self.capture_all()?;
         let image = self.image_at_position()?;
         let txids = TxidRange::new(Txid::FIRST, self.position().txid);
-        let txids = txids.ok_or_else(|| EngineError::TaskLost("a snapshot before the first capture".into()))?;
+        let txids =
+            txids.ok_or_else(|| EngineError::TaskLost("a snapshot before the first capture".into()))?;
         let expected = self.rolling();
         let from = image.point.frames.prev().end_offset(image.page_size());
         let size = image.point.frames.end_offset(image.page_size()) - from;

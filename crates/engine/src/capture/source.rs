@@ -19,8 +19,8 @@ use walstream_ltx::PageSize;
 use super::wal_index::{self, WalEnd};
 use crate::error::EngineError;
 
-/// How long to wait between two tries for a lock. Short, so that a busy application cannot starve us.
-const LOCK_STEP: Duration = Duration::from_millis(1);
+/// How long to wait between two tries for a lock. Short, since a busy application lets go of it for no longer.
+const LOCK_STEP: Duration = Duration::from_micros(100);
 /// How long a writer may take to publish a commit before we call its header broken.
 const PUBLISH_BUDGET: Duration = Duration::from_secs(5);
 
@@ -62,7 +62,15 @@ impl Source {
         wal_path.push("-wal");
         let mut reader = Reader { connection, locked: false };
         reader.begin().map_err(EngineError::sqlite(&path))?;
-        Ok(Source { reader, spare: None, other_reader: Weak::new(), file, wal_path: wal_path.into(), path, busy_timeout })
+        Ok(Source {
+            reader,
+            spare: None,
+            other_reader: Weak::new(),
+            file,
+            wal_path: wal_path.into(),
+            path,
+            busy_timeout,
+        })
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -290,9 +298,18 @@ fn keep_wal_on_close(connection: &Connection) -> rusqlite::Result<()> {
     // SAFETY: the handle is open while `connection` is borrowed; SQLITE_FCNTL_PERSIST_WAL takes an int.
     let code = unsafe {
         let argument = (&raw mut on).cast();
-        ffi::sqlite3_file_control(connection.handle(), c"main".as_ptr(), ffi::SQLITE_FCNTL_PERSIST_WAL, argument)
+        ffi::sqlite3_file_control(
+            connection.handle(),
+            c"main".as_ptr(),
+            ffi::SQLITE_FCNTL_PERSIST_WAL,
+            argument,
+        )
     };
-    if code == ffi::SQLITE_OK { Ok(()) } else { Err(rusqlite::Error::SqliteFailure(ffi::Error::new(code), None)) }
+    if code == ffi::SQLITE_OK {
+        Ok(())
+    } else {
+        Err(rusqlite::Error::SqliteFailure(ffi::Error::new(code), None))
+    }
 }
 
 fn set_wal_mode(connection: &Connection, path: &Path) -> Result<(), EngineError> {

@@ -146,7 +146,8 @@ fn truth(path: &Path) -> Vec<u8> {
     for suffix in ["", "-wal"] {
         let from = format!("{}{suffix}", path.display());
         if Path::new(&from).exists() {
-            let done = Command::new("cp").arg(from).arg(format!("{}{suffix}", copy.display())).status().unwrap();
+            let done =
+                Command::new("cp").arg(from).arg(format!("{}{suffix}", copy.display())).status().unwrap();
             assert!(done.success());
         }
     }
@@ -211,8 +212,10 @@ fn nobody_can_restart_the_wal_before_it_is_captured() {
 #[test]
 fn growth_and_shrinking_are_followed_to_the_page() {
     let mut world = World::new(512);
-    world.sql("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 200)
-               INSERT INTO t SELECT i, randomblob(700) FROM n");
+    world.sql(
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 200)
+               INSERT INTO t SELECT i, randomblob(700) FROM n",
+    );
     world.capture_and_compare();
     world.sql("DELETE FROM t WHERE id > 20; VACUUM;");
     world.capture_and_compare();
@@ -223,8 +226,10 @@ fn growth_and_shrinking_are_followed_to_the_page() {
 #[test]
 fn what_happened_while_nobody_watched_costs_a_diff() {
     let mut world = World::new(4096);
-    world.sql("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 500)
-               INSERT INTO t SELECT i, randomblob(3000) FROM n");
+    world.sql(
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 500)
+               INSERT INTO t SELECT i, randomblob(3000) FROM n",
+    );
     world.capture_and_compare();
     world.capture().checkpoint().unwrap();
     world.capture().save_map().unwrap();
@@ -305,7 +310,9 @@ fn a_long_snapshot_is_the_state_of_its_position_while_the_application_writes_on(
     world.sql("INSERT INTO t VALUES (1, randomblob(300000))");
     let (snapshot, _) = world.capture().snapshot().unwrap();
     let expected = truth(&world.path);
-    world.sql("UPDATE t SET value = randomblob(300000) WHERE id = 1; INSERT INTO t VALUES (2, randomblob(99999))");
+    world.sql(
+        "UPDATE t SET value = randomblob(300000) WHERE id = 1; INSERT INTO t VALUES (2, randomblob(99999))",
+    );
     assert!(world.capture().is_pinned());
     world.capture().checkpoint().unwrap();
     let mut file = Vec::new();
@@ -349,8 +356,12 @@ fn step() -> impl Strategy<Value = Step> {
 
 fn perform(world: &mut World, step: &Step) {
     match step {
-        Step::Insert(id, size) => world.sql(&format!("INSERT OR REPLACE INTO t VALUES ({id}, randomblob({size}))")),
-        Step::Update(id, size) => world.sql(&format!("UPDATE t SET value = randomblob({size}) WHERE id = {id}")),
+        Step::Insert(id, size) => {
+            world.sql(&format!("INSERT OR REPLACE INTO t VALUES ({id}, randomblob({size}))"))
+        }
+        Step::Update(id, size) => {
+            world.sql(&format!("UPDATE t SET value = randomblob({size}) WHERE id = {id}"))
+        }
         Step::Delete(id) => world.sql(&format!("DELETE FROM t WHERE id > {id}")),
         // A small cache makes SQLite spill pages into the WAL that never become part of a commit.
         Step::RolledBack(size) => world.sql(&format!(
@@ -393,4 +404,3 @@ proptest! {
         world.capture_and_compare();
     }
 }
-

@@ -64,7 +64,8 @@ pub(crate) enum ByteOrder {
 
 impl ByteOrder {
     /// This machine's own.
-    pub(crate) const NATIVE: ByteOrder = if cfg!(target_endian = "big") { ByteOrder::Big } else { ByteOrder::Little };
+    pub(crate) const NATIVE: ByteOrder =
+        if cfg!(target_endian = "big") { ByteOrder::Big } else { ByteOrder::Little };
 }
 
 /// The running checksum of a WAL ("Checksum Algorithm" in the SQLite document).
@@ -200,7 +201,10 @@ impl WalFile {
         let mut bytes = [0; WAL_HEADER_SIZE as usize];
         self.read_exact_at(&mut bytes, 0)?;
         let header = WalHeader::parse(&bytes).ok_or_else(|| self.mismatch("its header is not valid"))?;
-        if header.salts != end.salts || header.page_size != self.page_size || header.byte_order != end.byte_order {
+        if header.salts != end.salts
+            || header.page_size != self.page_size
+            || header.byte_order != end.byte_order
+        {
             return Err(self.mismatch("its header belongs to another generation"));
         }
         Ok(WalPoint { salts: header.salts, frames: FrameCount(0), checksum: header.checksum })
@@ -220,10 +224,14 @@ impl WalFile {
             self.read_exact_at(chunk, frames.end_offset(self.page_size))?;
             for bytes in chunk.chunks_exact(frame) {
                 let header = FrameHeader::parse(bytes);
-                checksum = checksum.add(end.byte_order, &bytes[..8]).add(end.byte_order, &bytes[FRAME_HEADER_SIZE..]);
+                checksum = checksum
+                    .add(end.byte_order, &bytes[..8])
+                    .add(end.byte_order, &bytes[FRAME_HEADER_SIZE..]);
                 frames = FrameCount(frames.0 + 1);
-                let pgno = Pgno::new(header.pgno).filter(|_| header.salts == from.salts && header.checksum == checksum);
-                let pgno = pgno.ok_or_else(|| self.mismatch(&format!("frame {} breaks the chain", frames.0)))?;
+                let pgno = Pgno::new(header.pgno)
+                    .filter(|_| header.salts == from.salts && header.checksum == checksum);
+                let pgno =
+                    pgno.ok_or_else(|| self.mismatch(&format!("frame {} breaks the chain", frames.0)))?;
                 pages.insert(pgno, frames);
                 let read = u64::from(frames.0 - from.frames.0) * frame as u64;
                 let full = limit > 0 && read >= limit;

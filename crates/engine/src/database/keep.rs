@@ -44,7 +44,11 @@ pub(crate) async fn run(keep: Keep) {
         options: keep.options.history,
         clock: keep.clock,
         permits: keep.permits,
-        signals: Signals { level0: level0_seen, snapshot: keep.snapshot, snapshot_needed: keep.snapshot_needed },
+        signals: Signals {
+            level0: level0_seen,
+            snapshot: keep.snapshot,
+            snapshot_needed: keep.snapshot_needed,
+        },
     });
     tokio::select! {
         error = history.run() => {

@@ -6,13 +6,15 @@
 //!            └────(commands)───────────────────────────  history: compact, retain
 //! ```
 //!
-//! Invariant: the task in [`run`] owns the capture. Everybody else sends it commands or reads what it publishes.
+//! Invariant: the task in [`running`] owns the capture. Everybody else sends it commands or reads what it publishes.
 
 pub(crate) mod command;
 pub(crate) mod keep;
 pub(crate) mod once;
 pub(crate) mod open;
 pub(crate) mod run;
+pub(crate) mod running;
 pub(crate) mod ship;
 pub(crate) mod snapshots;
+pub(crate) mod trouble;
 pub(crate) mod worker;

@@ -56,7 +56,11 @@ async fn run(
     opened.worker.ask(|capture| Ok(capture.position()))
 }
 
-async fn upload_pending(options: &DatabaseOptions, opened: &Opened, remote: &Remote) -> Result<(), EngineError> {
+async fn upload_pending(
+    options: &DatabaseOptions,
+    opened: &Opened,
+    remote: &Remote,
+) -> Result<(), EngineError> {
     let position = opened.worker.ask(|capture| Ok(capture.position()))?;
     let (_captured, captured) = watch::channel(position.txid);
     let (uploaded, _uploaded) = watch::channel(Uploaded { txid: remote.level0, fenced: None });

@@ -3,11 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{oneshot, watch};
-use walstream_ltx::Txid;
+use tokio::sync::oneshot;
 use walstream_storage::ReplicaClient;
 
-use crate::error::EngineError;
 use crate::upload::position::{self, Remote};
 use crate::upload::queue::{Uploaded, Uploader};
 
@@ -49,15 +47,5 @@ async fn first_contact(client: &Arc<dyn ReplicaClient>) -> Remote {
             Err(error) => tracing::debug!(replica = %client.location(), %error, "replica does not answer"),
         }
         tokio::time::sleep(FIRST_CONTACT_PAUSE).await;
-    }
-}
-
-/// Waits until everything up to `target` is on the replica.
-pub(crate) async fn shipped(uploaded: &mut watch::Receiver<Uploaded>, target: Txid) -> Result<(), EngineError> {
-    let state = uploaded.wait_for(|uploaded| uploaded.txid >= target || uploaded.fenced.is_some()).await;
-    match state {
-        Ok(state) if state.txid >= target => Ok(()),
-        Ok(state) => Err(EngineError::TaskLost(state.fenced.clone().unwrap_or_default())),
-        Err(_) => Err(EngineError::TaskLost("the upload task has ended".into())),
     }
 }

@@ -37,8 +37,10 @@ impl Snapshots {
     pub(crate) async fn run(mut self) {
         loop {
             let now = self.clock.now();
-            let due = levels::next_window(self.last.map_or(now, |(_, made_at)| made_at.max(now)), self.interval);
-            let overdue = self.last.is_some_and(|(_, made_at)| levels::is_due(now, self.interval, Some(made_at)));
+            let due =
+                levels::next_window(self.last.map_or(now, |(_, made_at)| made_at.max(now)), self.interval);
+            let overdue =
+                self.last.is_some_and(|(_, made_at)| levels::is_due(now, self.interval, Some(made_at)));
             let forced = tokio::select! {
                 () = self.needed.notified() => true,
                 () = tokio::time::sleep(if overdue { Duration::ZERO } else { levels::until(now, due) }) => false,

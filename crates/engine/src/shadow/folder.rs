@@ -55,7 +55,8 @@ impl ShadowFolder {
     /// The files that are there, oldest first.
     pub(crate) fn files(&self) -> Result<Vec<TxidRange>, EngineError> {
         let names = names(&self.level0)?;
-        let mut files: Vec<_> = names.iter().filter_map(|name| name.parse::<FileName>().ok()).map(|name| name.0).collect();
+        let mut files: Vec<_> =
+            names.iter().filter_map(|name| name.parse::<FileName>().ok()).map(|name| name.0).collect();
         files.sort_unstable();
         Ok(files)
     }

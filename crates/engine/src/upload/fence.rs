@@ -38,7 +38,7 @@ pub(crate) async fn confirm_ours(
         let stored = match client.read(Level::L0, txids, range).await {
             Ok(stored) => stored,
             // Reading at the end of a file of the right length.
-            Err(StorageError::Unavailable { .. }) if wanted == 0 => break,
+            Err(StorageError::PastEnd { .. }) if wanted == 0 => break,
             Err(error) => return Err(error.into()),
         };
         if stored != expected[..wanted] {

@@ -103,7 +103,9 @@ impl Uploader {
         let (created_at, size, body) = open_body(&self.shadow, txids).await?;
         match self.client.put(Level::L0, txids, created_at, body).await? {
             PutOutcome::Created => {}
-            PutOutcome::AlreadyExists => fence::confirm_ours(self.client.as_ref(), &self.shadow, txids).await?,
+            PutOutcome::AlreadyExists => {
+                fence::confirm_ours(self.client.as_ref(), &self.shadow, txids).await?
+            }
         }
         tracing::debug!(
             level = 0, minTXID = %txids.min(), maxTXID = %txids.max(), size, replica = self.client.kind(),
@@ -114,7 +116,10 @@ impl Uploader {
 }
 
 /// The header time, the size and the content of a local file.
-async fn open_body(shadow: &ShadowFolder, txids: TxidRange) -> Result<(Timestamp, u64, PutBody), EngineError> {
+async fn open_body(
+    shadow: &ShadowFolder,
+    txids: TxidRange,
+) -> Result<(Timestamp, u64, PutBody), EngineError> {
     let path = shadow.path(txids);
     let read = move || {
         use std::io::{Read, Seek};
@@ -131,7 +136,9 @@ async fn open_body(shadow: &ShadowFolder, txids: TxidRange) -> Result<(Timestamp
             return Ok((created_at, size, PutBody::File(path)));
         }
         let mut content = Vec::with_capacity(size as usize);
-        file.rewind().and_then(|()| file.read_to_end(&mut content)).map_err(EngineError::io("read", &path))?;
+        file.rewind()
+            .and_then(|()| file.read_to_end(&mut content))
+            .map_err(EngineError::io("read", &path))?;
         Ok((created_at, size, PutBody::Bytes(content.into())))
     };
     tokio::task::spawn_blocking(read).await?
@@ -160,7 +167,8 @@ impl Failures {
             );
         }
         self.count = (self.count + 1).min(16);
-        (uploader.sync_interval.max(Duration::from_millis(100)) * (1 << (self.count - 1))).min(LONGEST_BACKOFF)
+        (uploader.sync_interval.max(Duration::from_millis(100)) * (1 << (self.count - 1)))
+            .min(LONGEST_BACKOFF)
     }
 
     fn recovered(&mut self, uploader: &Uploader) {

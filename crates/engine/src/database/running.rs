@@ -1,0 +1,393 @@
+//! The task that owns the capture of a database: it wakes, captures, checkpoints, and answers commands.
+//!
+//! Invariant: the read lock is given up only where the database is closed; an error delays the next capture and
+//! changes nothing else.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use walstream_ltx::Txid;
+
+use super::command::Command;
+use super::keep::{self, Keep};
+use super::open::Opened;
+use super::run::{End, Shared, Unshipped};
+use super::ship::{self, Contact};
+use super::snapshots::Snapshots;
+use super::trouble::Trouble;
+use crate::error::EngineError;
+use crate::options::DatabaseOptions;
+use crate::upload::position::Remote;
+use crate::upload::queue::{Uploaded, Uploader};
+use crate::watch::Wake;
+
+/// With file-system events a database is looked at this often in case one was missed.
+const SLOW_LOOK: Duration = Duration::from_secs(15);
+/// A busy database is looked at this often, by the clock.
+const BUSY_LOOK: Duration = Duration::from_millis(20);
+/// A database is busy for this long after a capture.
+const BUSY: Duration = Duration::from_secs(1);
+/// So many bytes of uncaptured WAL are captured at once, whatever the pace.
+const CAPTURE_PRESSURE: u64 = 8 << 20;
+/// A WAL with so many bytes to checkpoint is checkpointed at once.
+const CHECKPOINT_PRESSURE: u64 = 16 << 20;
+/// After a checkpoint that could not complete, the next one waits at least this long.
+const CHECKPOINT_PAUSE: Duration = Duration::from_millis(250);
+
+/// A database that is open and being captured.
+pub(crate) struct Running<'a> {
+    options: &'a DatabaseOptions,
+    shared: &'a Shared,
+    opened: Opened,
+    wake: &'a mut Wake,
+    inbox: mpsc::Receiver<Command>,
+    commands: mpsc::Sender<Command>,
+    contact: oneshot::Receiver<Contact>,
+    in_contact: bool,
+    captured: watch::Sender<Txid>,
+    uploaded: watch::Receiver<Uploaded>,
+    hurry: watch::Sender<Option<Duration>>,
+    snapshot_needed: Arc<Notify>,
+    /// The TXID from which on a snapshot is needed; zero: it is not.
+    snapshot_wanted: Txid,
+    snapshot_made: watch::Sender<Txid>,
+    /// Uploads, snapshots, history; they end with the set.
+    helpers: JoinSet<()>,
+    trouble: Trouble,
+    /// No capture of one's own accord before this moment, unless the WAL grows fast.
+    next_capture: Instant,
+    busy_until: Instant,
+    last_checkpoint: Instant,
+    next_checkpoint: Instant,
+    captured_since_checkpoint: bool,
+}
+
+impl<'a> Running<'a> {
+    /// Starts shipping what is there.
+    pub(crate) fn new(
+        options: &'a DatabaseOptions,
+        shared: &'a Shared,
+        mut opened: Opened,
+        wake: &'a mut Wake,
+    ) -> Result<Self, EngineError> {
+        let (commands, inbox) = mpsc::channel(16);
+        let position = opened.worker.ask(|capture| Ok(capture.position()))?;
+        let (captured, captured_seen) = watch::channel(position.txid);
+        let (uploaded, uploaded_seen) = watch::channel(Uploaded::default());
+        let (hurry, hurry_seen) = watch::channel(None);
+        let (contact, contacted) = oneshot::channel();
+        let uploader = Uploader {
+            client: Arc::clone(&options.replica),
+            shadow: opened.shadow.clone(),
+            captured: captured_seen,
+            uploaded,
+            hurry: hurry_seen,
+            sync_interval: options.sync_interval,
+        };
+        let mut helpers = JoinSet::new();
+        helpers.spawn(ship::run(uploader, opened.remote.take(), contact));
+        let now = Instant::now();
+        Ok(Running {
+            options,
+            shared,
+            opened,
+            wake,
+            inbox,
+            commands,
+            contact: contacted,
+            in_contact: false,
+            captured,
+            uploaded: uploaded_seen,
+            hurry,
+            snapshot_needed: Arc::new(Notify::new()),
+            snapshot_wanted: Txid::ZERO,
+            snapshot_made: watch::channel(Txid::ZERO).0,
+            helpers,
+            trouble: Trouble::new(options),
+            next_capture: now,
+            busy_until: now,
+            last_checkpoint: now,
+            next_checkpoint: now,
+            captured_since_checkpoint: true,
+        })
+    }
+
+    /// Replicates until the fleet shuts down or the database must be opened anew.
+    pub(crate) async fn run(mut self) -> Result<End, EngineError> {
+        let mut fence = self.uploaded.clone();
+        loop {
+            if let Some(reason) = self.look().await? {
+                self.close().await;
+                return Ok(End::Reopen(reason));
+            }
+            let pause = self.next_look();
+            tokio::select! {
+                biased;
+                () = self.shared.end() => return self.finish().await.map(End::Shutdown),
+                reason = fenced(&mut fence) => return Ok(End::Shutdown(Some(self.give_up(reason).await))),
+                contact = &mut self.contact, if !self.in_contact => if !self.contacted(contact)? {
+                    self.close().await;
+                    return Ok(End::Reopen("the replica is ahead of the local state"));
+                },
+                Some(command) = self.inbox.recv() => self.answer(command).await,
+                () = self.wake.wait() => {}
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
+    /// Looks whether anything is to be done, and does it. Says why, if the database must be opened anew.
+    async fn look(&mut self) -> Result<Option<&'static str>, EngineError> {
+        match self.try_look().await {
+            Err(error @ EngineError::TaskLost(_)) => Err(error),
+            Err(error) => {
+                let pause = self.trouble.with("sync error", &error);
+                self.next_capture = Instant::now() + pause;
+                Ok(None)
+            }
+            Ok(reopen) => Ok(reopen),
+        }
+    }
+
+    async fn try_look(&mut self) -> Result<Option<&'static str>, EngineError> {
+        if !self.opened.worker.ask(|capture| capture.is_current())? {
+            return Ok(Some("the file was replaced"));
+        }
+        if self.may_capture()? {
+            self.capture().await?;
+        }
+        self.checkpoint_if_due().await?;
+        Ok(None)
+    }
+
+    /// Whether there is something to capture, and it is time.
+    fn may_capture(&self) -> Result<bool, EngineError> {
+        let pending = || self.opened.worker.ask(|capture| capture.pending_bytes());
+        let paced = Instant::now() < self.next_capture;
+        if paced && (self.trouble.active() || pending()? < CAPTURE_PRESSURE) {
+            return Ok(false);
+        }
+        self.opened.worker.ask(|capture| capture.has_news())
+    }
+
+    /// How long until the next look. A busy database is looked at by the clock, an idle one when events say so.
+    fn next_look(&mut self) -> Duration {
+        let now = Instant::now();
+        if now < self.busy_until {
+            self.wake.mute();
+            return BUSY_LOOK.min(self.options.sync_interval).max(Duration::from_millis(1));
+        }
+        if !self.wake.is_listening() {
+            self.wake.listen();
+            // What happened since the last look raised no event.
+            self.busy_until = now;
+            return Duration::ZERO;
+        }
+        let mut pause = SLOW_LOOK;
+        if self.captured_since_checkpoint && !self.options.checkpoint_interval.is_zero() {
+            let due = self.last_checkpoint + self.options.checkpoint_interval;
+            pause = pause.min(due.max(self.next_checkpoint).saturating_duration_since(now));
+        }
+        pause.min(self.trouble.pause_until(self.next_capture, now)).max(Duration::from_millis(1))
+    }
+
+    async fn capture(&mut self) -> Result<(), EngineError> {
+        let started = Instant::now();
+        let captured = self.opened.worker.run(|capture| capture.capture()).await?;
+        self.trouble.over("sync recovered");
+        if captured.is_some() {
+            self.next_capture = started + self.options.sync_interval;
+            self.busy_until = started + BUSY;
+            self.captured_since_checkpoint = true;
+        }
+        self.publish()
+    }
+
+    /// Tells the uploader, and asks for a snapshot where the capture found that one is needed.
+    fn publish(&mut self) -> Result<(), EngineError> {
+        let position = self.opened.worker.ask(|capture| Ok(capture.position()))?;
+        self.captured.send_if_modified(|txid| std::mem::replace(txid, position.txid) != position.txid);
+        if self.opened.worker.tell(|capture| Ok(capture.take_snapshot_need()))? {
+            self.want_snapshot(position.txid);
+        }
+        Ok(())
+    }
+
+    fn want_snapshot(&mut self, txid: Txid) {
+        self.snapshot_wanted = txid;
+        self.snapshot_needed.notify_one();
+    }
+
+    async fn checkpoint_if_due(&mut self) -> Result<(), EngineError> {
+        let now = Instant::now();
+        if !self.captured_since_checkpoint || now < self.next_checkpoint || !self.wants_checkpoint(now)? {
+            return Ok(());
+        }
+        let sealed = self.opened.worker.run(|capture| {
+            let sealed = capture.checkpoint()?;
+            capture.rest();
+            Ok(sealed)
+        });
+        let sealed = sealed.await?;
+        let done = Instant::now();
+        self.last_checkpoint = done;
+        self.next_checkpoint =
+            done + if sealed.complete { Duration::ZERO } else { CHECKPOINT_PAUSE.max((done - now) * 4) };
+        self.captured_since_checkpoint = !sealed.complete;
+        if !sealed.captured.is_empty() {
+            self.busy_until = done + BUSY;
+        }
+        self.publish()
+    }
+
+    /// Many frames are checkpointed once the application pauses, very many at once, few after a while.
+    fn wants_checkpoint(&self, now: Instant) -> Result<bool, EngineError> {
+        let worker = &self.opened.worker;
+        let frames = worker.ask(|capture| capture.frames_to_checkpoint())?;
+        if frames == 0 || worker.ask(|capture| Ok(capture.is_pinned()))? {
+            return Ok(false);
+        }
+        let since = now - self.last_checkpoint;
+        let interval = self.options.checkpoint_interval;
+        let old = !interval.is_zero() && since >= interval;
+        let many = frames >= self.options.min_checkpoint_pages && since >= self.options.monitor_interval;
+        Ok(old || many || worker.ask(|capture| capture.bytes_to_checkpoint())? >= CHECKPOINT_PRESSURE)
+    }
+
+    /// The replica is known now: what it lacks is made, and its history is kept from here on. False: the replica
+    /// is ahead of us.
+    fn contacted(
+        &mut self,
+        contact: Result<Contact, oneshot::error::RecvError>,
+    ) -> Result<bool, EngineError> {
+        let remote = match contact {
+            Ok(Contact::Known(remote)) => remote,
+            Ok(Contact::Ahead) => return Ok(false),
+            Err(_) => return Err(EngineError::TaskLost("upload".into())),
+        };
+        self.in_contact = true;
+        if self.opened.needs_snapshot(&remote)? {
+            let position = *self.captured.borrow();
+            self.want_snapshot(position);
+        }
+        self.spawn_helpers(&remote);
+        Ok(true)
+    }
+
+    fn spawn_helpers(&mut self, remote: &Remote) {
+        self.snapshot_made.send_replace(remote.snapshot.map_or(Txid::ZERO, |(txid, _)| txid));
+        let snapshots = Snapshots {
+            client: Arc::clone(&self.options.replica),
+            commands: self.commands.clone(),
+            needed: Arc::clone(&self.snapshot_needed),
+            interval: self.options.history.snapshot_interval,
+            clock: Arc::clone(&self.shared.clock),
+            last: remote.snapshot,
+            made: self.snapshot_made.clone(),
+        };
+        self.helpers.spawn(snapshots.run());
+        let keep = Keep {
+            options: self.options.clone(),
+            clock: Arc::clone(&self.shared.clock),
+            shadow: self.opened.shadow.clone(),
+            commands: self.commands.clone(),
+            permits: Arc::clone(&self.shared.history_permits),
+            uploaded: self.uploaded.clone(),
+            snapshot: self.snapshot_made.subscribe(),
+            snapshot_needed: Arc::clone(&self.snapshot_needed),
+        };
+        self.helpers.spawn(keep::run(keep));
+    }
+
+    async fn answer(&mut self, command: Command) {
+        // A caller that no longer waits for its answer does not need it.
+        match command {
+            Command::Sync(answer) => {
+                let sync = |capture: &mut crate::capture::session::Capture| {
+                    capture.capture_all()?;
+                    Ok(capture.position())
+                };
+                let result = self.opened.worker.run(sync).await;
+                self.captured_since_checkpoint = true;
+                let _ = answer.send(result.and_then(|position| self.publish().map(|()| position)));
+            }
+            Command::Snapshot(answer) => {
+                let result = self.opened.worker.run(|capture| capture.snapshot()).await;
+                self.captured_since_checkpoint = true;
+                let _ = answer.send(result.and_then(|(snapshot, _)| self.publish().map(|()| snapshot)));
+            }
+            Command::SaveMap(answer) => {
+                let _ = answer.send(self.opened.worker.run(|capture| capture.save_map()).await);
+            }
+        }
+    }
+
+    /// The end of the daemon: a last capture, then uploads until everything is there or time is up.
+    async fn finish(mut self) -> Result<Option<Unshipped>, EngineError> {
+        let mut reason = String::new();
+        if let Err(error) = self.opened.worker.run(|capture| capture.capture_all()).await {
+            tracing::error!(path = %self.options.path.display(), %error, "last capture failed");
+            reason = error.to_string();
+        }
+        self.publish()?;
+        self.hurry.send_replace(self.shared.ending().map(|shutdown| shutdown.retry_interval));
+        let mut made = self.snapshot_made.subscribe();
+        let mut fence = self.uploaded.clone();
+        while reason.is_empty() && !self.all_shipped() {
+            tokio::select! {
+                fenced = fenced(&mut fence) => reason = fenced,
+                out_of_time = self.shared.out_of_time() => reason = out_of_time.into(),
+                contact = &mut self.contact, if !self.in_contact => if !self.contacted(contact)? {
+                    reason = "the replica is ahead of the local state".into();
+                },
+                Some(command) = self.inbox.recv() => self.answer(command).await,
+                Ok(()) = self.uploaded.changed() => {}
+                Ok(()) = made.changed() => {}
+            }
+        }
+        if reason.is_empty() {
+            self.close().await;
+            return Ok(None);
+        }
+        Ok(Some(self.give_up(reason).await))
+    }
+
+    /// Closes the database and says what is not on the replica.
+    async fn give_up(self, reason: String) -> Unshipped {
+        let (shipped, captured) = (self.uploaded.borrow().txid, *self.captured.borrow());
+        let path = self.options.path.clone();
+        self.close().await;
+        Unshipped { path, shipped, captured, reason }
+    }
+
+    /// Whether everything that is captured can be restored from the replica.
+    fn all_shipped(&self) -> bool {
+        self.in_contact
+            && self.uploaded.borrow().txid >= *self.captured.borrow()
+            && *self.snapshot_made.borrow() >= self.snapshot_wanted
+    }
+
+    /// Ends the helpers, stores the map and closes the database on a blocking thread.
+    async fn close(mut self) {
+        self.helpers.shutdown().await;
+        if let Err(error) = self.opened.worker.run(|capture| capture.save_map()).await {
+            tracing::warn!(path = %self.options.path.display(), %error, "page map not stored; it will be rebuilt");
+        }
+        let opened = self.opened;
+        // Nothing is left to do if the runtime itself is ending.
+        let _ = tokio::task::spawn_blocking(move || drop(opened)).await;
+    }
+}
+
+/// Waits until the uploader finds that the replica is another writer's; says so in its words.
+async fn fenced(uploaded: &mut watch::Receiver<Uploaded>) -> String {
+    let fenced =
+        uploaded.wait_for(|uploaded| uploaded.fenced.is_some()).await.map(|uploaded| uploaded.fenced.clone());
+    match fenced {
+        Ok(reason) => reason.unwrap_or_default(),
+        Err(_) => std::future::pending().await,
+    }
+}
