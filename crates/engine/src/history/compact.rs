@@ -14,7 +14,7 @@ use walstream_ltx::{
     DecodeError, Decoder, EncodeError, Header, Level, MergeError, Summary, Trailer, Txid, TxidRange, merge,
     merged_header, verify,
 };
-use walstream_storage::{FileInfo, PutOutcome, ReplicaClient, TimestampSource};
+use walstream_storage::{FileInfo, PutOutcome, ReplicaClient, StorageError, TimestampSource};
 
 use super::sources::Limits;
 use crate::error::EngineError;
@@ -119,11 +119,15 @@ impl Compactor {
         let (txids, size) = (written.header.txids, written.size);
         let end = size.saturating_sub(Trailer::SIZE as u64);
         // One byte more than there should be, to see that there is not.
-        let tail = self.client.read(level, txids, end..size + 1).await?;
-        if tail != written.trailer.encode().as_slice() {
-            self.client.delete(&[(level, txids)]).await?;
-            let reason = "the store does not give back what was written; the file was removed again".into();
-            return Err(EngineError::Damaged { level, txids, reason });
+        match self.client.read(level, txids, end..size + 1).await {
+            Ok(tail) if tail == written.trailer.encode().as_slice() => {}
+            Ok(_) | Err(StorageError::PastEnd { .. }) => {
+                self.client.delete(&[(level, txids)]).await?;
+                let reason =
+                    "the store does not give back what was written; the file was removed again".into();
+                return Err(EngineError::Damaged { level, txids, reason });
+            }
+            Err(error) => return Err(error.into()),
         }
         Ok(FileInfo { level, txids, size, created_at: written.header.timestamp })
     }

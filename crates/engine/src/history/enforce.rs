@@ -3,6 +3,8 @@
 //! Invariant: before anything below the snapshots is deleted, the restore planner must find the same newest state with
 //! and without what is to go. A replica that cannot be restored to its newest state loses nothing.
 
+use std::collections::HashSet;
+
 use futures::future::try_join_all;
 use tracing::{info, warn};
 use walstream_ltx::{Level, Timestamp, Txid};
@@ -26,7 +28,9 @@ pub async fn enforce_snapshot_retention(
     if gone.is_empty() {
         return Ok(gone);
     }
-    let remaining: Vec<FileInfo> = listing.iter().filter(|file| !gone.contains(file)).cloned().collect();
+    let names: HashSet<_> = gone.iter().map(|file| (file.level, file.txids)).collect();
+    let mut remaining = listing.clone();
+    remaining.retain(|file| !names.contains(&(file.level, file.txids)));
     match (newest_state(&listing), newest_state(&remaining)) {
         (Some(before), Some(after)) if before == after => {}
         _ => {
@@ -34,9 +38,13 @@ pub async fn enforce_snapshot_retention(
             return Ok(Vec::new());
         }
     }
-    if delete(client, options, &gone).await? {
-        let snapshots = gone.iter().filter(|file| file.level == Level::SNAPSHOT).count();
-        info!(snapshots, files = gone.len() - snapshots, "snapshot retention enforced");
+    match delete(client, options, &gone).await? {
+        Deletion::Done => {
+            let snapshots = gone.iter().filter(|file| file.level == Level::SNAPSHOT).count();
+            info!(snapshots, files = gone.len() - snapshots, "snapshot retention enforced");
+        }
+        Deletion::Denied(error) => say_denied(&error),
+        Deletion::Off => {}
     }
     Ok(gone)
 }
@@ -63,23 +71,33 @@ fn newest_state(listing: &[FileInfo]) -> Option<Txid> {
     files.last().map(|file| file.txids.max())
 }
 
-/// Deletes files from the replica, if anything may be deleted there at all. A store that forbids it keeps them; that
-/// is said once for each attempt. Returns whether they are gone.
+/// What became of files that were to be deleted.
+pub(super) enum Deletion {
+    /// They are gone.
+    Done,
+    /// The user wants everything kept.
+    Off,
+    /// The store keeps them.
+    Denied(StorageError),
+}
+
+/// Deletes files from the replica, if anything may be deleted there at all.
 pub(super) async fn delete(
     client: &dyn ReplicaClient,
     options: &HistoryOptions,
     files: &[FileInfo],
-) -> Result<bool, StorageError> {
+) -> Result<Deletion, StorageError> {
     if !options.retention_enabled {
-        return Ok(false);
+        return Ok(Deletion::Off);
     }
     let names: Vec<_> = files.iter().map(|file| (file.level, file.txids)).collect();
     match client.delete(&names).await {
-        Ok(()) => Ok(true),
-        Err(error @ StorageError::Denied { .. }) => {
-            warn!(%error, files = files.len(), "the store does not allow deletion, old files stay");
-            Ok(false)
-        }
+        Ok(()) => Ok(Deletion::Done),
+        Err(error @ StorageError::Denied { .. }) => Ok(Deletion::Denied(error)),
         Err(error) => Err(error),
     }
+}
+
+pub(super) fn say_denied(error: &StorageError) {
+    warn!(%error, "the store does not allow deletion, so files stay that retention would delete");
 }

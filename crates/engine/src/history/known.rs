@@ -4,6 +4,8 @@
 //! is there. After any error that is in doubt, and the knowledge is thrown away. Files that no decision will ever look
 //! at again are forgotten: memory does not grow with the history.
 
+use std::collections::HashSet;
+
 use futures::future::try_join_all;
 use walstream_ltx::{Level, Txid, TxidRange};
 use walstream_storage::{FileInfo, ReplicaClient, StorageError, TimestampSource};
@@ -99,9 +101,9 @@ impl Known {
 
     /// Takes out files that were deleted, or that the store will not delete.
     pub(super) fn remove(&mut self, gone: &[FileInfo]) {
+        let gone: HashSet<_> = gone.iter().map(|file| (file.level, file.txids)).collect();
         for files in &mut self.levels {
-            files
-                .retain(|file| !gone.iter().any(|gone| (gone.level, gone.txids) == (file.level, file.txids)));
+            files.retain(|file| !gone.contains(&(file.level, file.txids)));
         }
         self.forget();
     }
@@ -111,19 +113,18 @@ impl Known {
         let oldest_l0 = self.files(Level::L0).first().map(|file| file.txids.min());
         for level in Level::all().take_while(|&level| level <= self.top) {
             let end = self.end(level);
-            let compacted =
-                if level == self.top { end } else { level.next().map_or(end, |next| self.end(next)) };
-            let for_retention = |file: &FileInfo| match level.get() {
+            let compacted = level.next().filter(|&next| next <= self.top).map_or(end, |next| self.end(next));
+            let retention_needs = |file: &FileInfo| match level.get() {
                 0 => self.l0_is_deleted,
                 1 => oldest_l0.is_some_and(|oldest| file.txids.max() >= oldest),
                 _ => false,
             };
             let matters = |file: &FileInfo| {
-                file.txids.max() > compacted || file.txids.max() == end || for_retention(file)
+                file.txids.max() > compacted || file.txids.max() == end || retention_needs(file)
             };
-            let kept: Vec<FileInfo> =
-                self.files(level).iter().filter(|file| matters(file)).cloned().collect();
-            self.levels[usize::from(level.get())] = kept;
+            let mut files = std::mem::take(&mut self.levels[usize::from(level.get())]);
+            files.retain(matters);
+            self.levels[usize::from(level.get())] = files;
         }
     }
 }

@@ -1,8 +1,8 @@
 //! When a level is due: windows of wall-clock time.
 //!
 //! Invariant: windows are counted from 0001-01-01T00:00:00Z, as Litestream counts them, so that two programs that
-//! take turns at one replica agree on where a window ends (format.md, "Compaction schedule"). A window of 168 hours
-//! thus ends on Mondays, one of 24 hours at midnight UTC.
+//! take turns at one replica agree on where a window ends. One of 24 hours ends at midnight UTC, one of 168 hours on
+//! Mondays.
 
 use std::time::Duration;
 

@@ -29,6 +29,7 @@ use walstream_ltx::{Level, Timestamp, Txid, TxidRange};
 use walstream_storage::{FileInfo, ReplicaClient, TimestampSource};
 
 use self::compact::Compactor;
+use self::enforce::Deletion;
 use self::known::Known;
 use self::levels::{after, is_due, next_window, until};
 use self::retention::{floor, l0_to_delete, snapshots_to_delete};
@@ -46,7 +47,7 @@ const SHORTEST_SLEEP: Duration = Duration::from_millis(100);
 const LONGEST_SLEEP: Duration = Duration::from_secs(300);
 /// How long level 1 waits for the first snapshot, so that it need not hold the whole database once more.
 const FIRST_SNAPSHOT_PATIENCE: Duration = Duration::from_secs(3600);
-/// Snapshot retention lists the whole replica, so it waits this long when there was nothing that it could do.
+/// Snapshot retention lists the whole replica, so it waits this long when it could not do what was due.
 const SNAPSHOT_CHECK_INTERVAL: Duration = Duration::from_secs(600);
 
 /// What compaction and retention of one database need.
@@ -89,12 +90,14 @@ pub struct History {
     /// Since when each level has had something to take in.
     waiting: [Option<Timestamp>; Level::MAX_COMPACTION_LEVELS + 1],
     l0_checked: Option<Timestamp>,
-    snapshots_checked: Option<Timestamp>,
+    /// When snapshot retention was refused last.
+    snapshots_refused: Option<Timestamp>,
     /// No file below the snapshots ends before this TXID any more.
     floor: Txid,
     /// Files that cannot be read. Compaction goes on after them as soon as a snapshot bridges the hole.
     damaged: Vec<(Level, TxidRange)>,
     hole: Option<Hole>,
+    said_denied: bool,
 }
 
 impl History {
@@ -109,10 +112,11 @@ impl History {
             // Long ago, so that what lies there at the start is due at once.
             waiting: [Some(Timestamp::from_millis(i64::MIN)); Level::MAX_COMPACTION_LEVELS + 1],
             l0_checked: None,
-            snapshots_checked: None,
+            snapshots_refused: None,
             floor: Txid::ZERO,
             damaged: Vec::new(),
             hole: None,
+            said_denied: false,
         }
     }
 
@@ -247,7 +251,9 @@ impl History {
         while let Ok(sources) = known.next_sources(level, &limits)
             && !sources.is_empty()
         {
-            known.add(self.setup.compactor.compact(level, &sources).await?);
+            let file = self.setup.compactor.compact(level, &sources).await?;
+            self.damaged.retain(|&damaged| damaged != (file.level, file.txids));
+            known.add(file);
             self.verify(level).await?;
         }
         self.waiting[usize::from(level.get())] = None;
@@ -281,14 +287,20 @@ impl History {
         self.l0_checked = Some(now);
         let gone = self.superfluous_l0(known, now);
         let Some(end) = gone.iter().map(|file| file.txids.max()).max() else { return Ok(()) };
-        let deleted = enforce::delete(self.client(), &self.setup.options, &gone).await?;
-        let local = Arc::clone(&self.setup.compactor.local);
-        spawn_blocking(move || local.release(end)).await??;
-        known.remove(&gone);
-        if deleted {
-            info!(deleted_count = gone.len(), max_l1_txid = %end, "l0 retention enforced");
+        match enforce::delete(self.client(), &self.setup.options, &gone).await? {
+            Deletion::Done => {
+                let max_l1_txid = Level::L0.next().map_or(end, |level1| known.end(level1));
+                info!(deleted_count = gone.len(), %max_l1_txid, "l0 retention enforced");
+            }
+            Deletion::Denied(error) if !self.said_denied => {
+                self.said_denied = true;
+                enforce::say_denied(&error);
+            }
+            Deletion::Denied(_) | Deletion::Off => {}
         }
-        Ok(())
+        known.remove(&gone);
+        let local = Arc::clone(&self.setup.compactor.local);
+        spawn_blocking(move || local.release(end)).await?
     }
 
     fn superfluous_l0(&self, known: &Known, now: Timestamp) -> Vec<FileInfo> {
@@ -306,14 +318,15 @@ impl History {
         let too_soon = |checked| now < after(checked, SNAPSHOT_CHECK_INTERVAL);
         if !self.setup.options.retention_enabled
             || nothing_to_do
-            || self.snapshots_checked.is_some_and(too_soon)
+            || self.snapshots_refused.is_some_and(too_soon)
         {
             return Ok(());
         }
-        self.snapshots_checked = Some(now);
         let gone = enforce::enforce_snapshot_retention(self.client(), &self.setup.options, now).await?;
         known.remove(&gone);
         self.floor = floor;
+        let still_due = !snapshots_to_delete(known.files(Level::SNAPSHOT), now, keep).is_empty();
+        self.snapshots_refused = still_due.then_some(now);
         Ok(())
     }
 
@@ -337,7 +350,7 @@ impl History {
         let second = known.files(Level::SNAPSHOT).get(1).filter(|_| self.setup.options.retention_enabled)?;
         let old_enough = after(second.created_at, self.setup.options.snapshot_retention);
         let not_before =
-            self.snapshots_checked.map_or(now, |checked| after(checked, SNAPSHOT_CHECK_INTERVAL));
+            self.snapshots_refused.map_or(now, |checked| after(checked, SNAPSHOT_CHECK_INTERVAL));
         Some(after(old_enough, Duration::from_millis(1)).max(not_before))
     }
 

@@ -176,20 +176,22 @@ async fn a_file_of_another_writer_is_left_alone() {
 async fn a_store_that_does_not_keep_what_it_got_is_found_out() {
     let mut model = Model::new();
     model.capture_some(3, START);
-    let replica = model.replica.clone();
-    model.replica.set_fault(move |request| {
-        if let Request::Read(at, name) = request
-            && at == level(1)
-        {
-            let kept = replica.content(at, name).unwrap();
-            replica.insert(at, name, START, kept.slice(..kept.len() - 1));
-        }
-        None
-    });
-    let error = compact(&model, &compactor(&model.replica), 1).await.unwrap_err();
-    assert!(error.to_string().contains("does not give back"), "{error}");
-    model.replica.clear_fault();
-    assert_eq!(names(&model.replica, 1), [], "and nothing relies on it");
+    for lost in [1, 16, 17, 100] {
+        let replica = model.replica.clone();
+        model.replica.set_fault(move |request| {
+            if let Request::Read(at, name) = request
+                && at == level(1)
+            {
+                let kept = replica.content(at, name).unwrap();
+                replica.insert(at, name, START, kept.slice(..kept.len() - lost));
+            }
+            None
+        });
+        let error = compact(&model, &compactor(&model.replica), 1).await.unwrap_err();
+        assert!(error.to_string().contains("does not give back"), "{error}");
+        model.replica.clear_fault();
+        assert_eq!(names(&model.replica, 1), [], "and nothing relies on it");
+    }
 }
 
 #[tokio::test]
