@@ -21,6 +21,8 @@ use crate::error::EngineError;
 
 /// How long to wait between two tries for a lock. Short, since a busy application lets go of it for no longer.
 const LOCK_STEP: Duration = Duration::from_micros(100);
+/// How long writers may be kept out while another process finishes a checkpoint of its own.
+const CHECKPOINT_PATIENCE: Duration = Duration::from_millis(20);
 /// How long a writer may take to publish a commit before we call its header broken.
 const PUBLISH_BUDGET: Duration = Duration::from_secs(5);
 
@@ -184,7 +186,7 @@ impl Source {
         let connection = self.spare_connection()?;
         let result = checkpoint(&connection).map_err(EngineError::sqlite(&self.path));
         self.spare = Some(connection);
-        result
+        result.map(|_| ())
     }
 
     /// Makes the bulk of a checkpoint durable while writers may still write, so that they need not wait for it.
@@ -218,12 +220,21 @@ impl Source {
         Ok(())
     }
 
-    /// Ends the read lock, checkpoints, and takes the lock again. Only while writers are kept out.
+    /// Ends the read lock, checkpoints, and takes the lock again. Only while writers are kept out. Tries for a
+    /// moment if the application is checkpointing by itself just then.
     pub(crate) fn checkpoint_without_lock(&mut self) -> Result<(), EngineError> {
         self.reader.end().map_err(EngineError::sqlite(&self.path))?;
-        let checkpointed = checkpoint(&self.reader.connection);
+        let checkpointed = self.checkpoint_with_patience();
         self.reader.begin().map_err(EngineError::sqlite(&self.path))?;
         checkpointed.map_err(EngineError::sqlite(&self.path))
+    }
+
+    fn checkpoint_with_patience(&self) -> rusqlite::Result<()> {
+        let deadline = Instant::now() + CHECKPOINT_PATIENCE;
+        while !checkpoint(&self.reader.connection)? && Instant::now() < deadline {
+            std::thread::sleep(LOCK_STEP);
+        }
+        Ok(())
     }
 
     /// Closes the second connection; the next checkpoint opens it again.
@@ -268,8 +279,9 @@ fn end(connection: &Connection) -> rusqlite::Result<()> {
     if connection.is_autocommit() { Ok(()) } else { connection.execute_batch("ROLLBACK") }
 }
 
-fn checkpoint(connection: &Connection) -> rusqlite::Result<()> {
-    connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
+/// Checkpoints as far as readers allow; false if another process was checkpointing.
+fn checkpoint(connection: &Connection) -> rusqlite::Result<bool> {
+    connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| row.get::<_, i32>(0)).map(|busy| busy == 0)
 }
 
 /// Whether an error means that somebody else holds a lock, so that trying again helps.

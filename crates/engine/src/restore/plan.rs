@@ -381,7 +381,10 @@ mod tests {
         let listing = [file(0, 1, 1)];
         assert_eq!(reason(chosen(&listing, txid(9))), "the newest is 0000000000000001");
         assert_eq!(reason(chosen(&listing, txid(0))), "TXIDs start at 0000000000000001");
-        assert_eq!(reason(chosen(&[file(9, 1, 9)], txid(5))), "it was compacted into a longer file; the nearest that can be restored is 0000000000000009");
+        assert_eq!(
+            reason(chosen(&[file(9, 1, 9)], txid(5))),
+            "it was compacted into a longer file; the nearest that can be restored is 0000000000000009"
+        );
     }
 
     #[test]
