@@ -12,6 +12,7 @@ mod lost_commit;
 mod refusal;
 mod refused_input;
 mod short_life;
+mod twin_changes;
 mod untouched;
 
 use walstream_test_support::Program;
