@@ -14,6 +14,13 @@ def connect(path):
     return connection
 
 
+def fold(path):
+    """Moves the WAL into the database file, as closing the application does."""
+    connection = connect(path)
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    connection.close()
+
+
 def body(chance):
     """As compressible as most data: a good half of it is noise."""
     return chance.randbytes(ROW_BYTES * 6 // 10) + b"the quick brown fox " * (ROW_BYTES * 4 // 200)
@@ -31,8 +38,8 @@ def create(path, mebibytes, seed=1):
         count = min(step, rows - first)
         connection.executemany("INSERT INTO item(sold, body) VALUES (0, ?)", ((body(chance),) for _ in range(count)))
         connection.execute("COMMIT")
-    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     connection.close()
+    fold(path)
     for sidecar in ("-wal", "-shm"):
         Path(f"{path}{sidecar}").unlink(missing_ok=True)
 
@@ -52,5 +59,5 @@ def change_ten_rows(path, run):
     last = connection.execute("SELECT max(id) FROM item").fetchone()[0]
     for n in range(10):
         connection.execute("UPDATE item SET sold = sold + 1 WHERE id = ?", (1 + run + n * (last // 10),))
-    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     connection.close()
+    fold(path)
