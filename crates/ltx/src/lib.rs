@@ -42,7 +42,7 @@ pub mod trailer;
 pub mod txid;
 pub mod verify;
 
-pub use checksum::{Checksum, page_checksum};
+pub use checksum::{Checksum, page_checksum, page_digest};
 pub use decode::{DecodeError, Decoder, PageRef};
 pub use encode::{EncodeError, Encoder};
 pub use extension::Lineage;

@@ -7,7 +7,7 @@ use crate::header::{Header, WalSpan};
 use crate::page::{Commit, PageSize, Pgno};
 use crate::timestamp::Timestamp;
 use crate::txid::{Txid, TxidRange};
-use crate::{Checksum, Lineage, page_checksum};
+use crate::{Checksum, Lineage, page_digest};
 
 /// A header with 512-byte pages and nothing special about it.
 pub(crate) fn header(txids: RangeInclusive<u64>, commit: u32) -> Header {
@@ -41,6 +41,6 @@ pub(crate) fn file(header: &Header, pages: &[(u32, u8)]) -> Vec<u8> {
 /// Rolling checksum of a database of such pages, from page 1 on.
 pub(crate) fn rolling(pages: &[u8]) -> Checksum {
     (1..).zip(pages).fold(Checksum::EMPTY, |sum, (pgno, &byte)| {
-        sum.toggle(page_checksum(Pgno::new(pgno).unwrap(), &page(byte)))
+        sum.toggle(page_digest(Pgno::new(pgno).unwrap(), &page(byte)))
     })
 }

@@ -5,7 +5,7 @@
 
 use std::io::Read;
 
-use crate::checksum::{Checksum, page_checksum};
+use crate::checksum::{Checksum, page_digest};
 use crate::decode::{DecodeError, Decoder};
 use crate::summary::Summary;
 
@@ -17,7 +17,7 @@ pub fn verify(input: impl Read) -> Result<Summary, DecodeError> {
     if let Some(stored) = known {
         let mut computed = Checksum::EMPTY;
         while let Some(page) = decoder.next_page()? {
-            computed = computed.toggle(page_checksum(page.pgno, page.data));
+            computed = computed.toggle(page_digest(page.pgno, page.data));
         }
         if computed != stored {
             return Err(DecodeError::DatabaseChecksum { stored, computed });

@@ -9,7 +9,7 @@ use std::io::Write;
 use walstream_ltx::Encoder;
 use walstream_ltx::Lineage;
 use walstream_ltx::header::{Header, WalSpan};
-use walstream_ltx::{Checksum, Commit, PageSize, Pgno, Timestamp, Txid, TxidRange, page_checksum};
+use walstream_ltx::{Checksum, Commit, PageSize, Pgno, Timestamp, Txid, TxidRange, page_digest};
 
 use super::image::Image;
 use super::page_map::Changes;
@@ -65,7 +65,7 @@ pub(crate) fn checksums(image: &Image, file: &File, pages: &[Pgno]) -> Result<Ch
     let mut page = vec![0; image.page_size().bytes()];
     let checksum = |&pgno: &Pgno| {
         image.read(file, pgno, &mut page)?;
-        Ok((pgno, page_checksum(pgno, &page)))
+        Ok((pgno, page_digest(pgno, &page)))
     };
     Ok(Changes {
         commit: image.commit(),
@@ -100,7 +100,7 @@ fn encode(
     let mut page = vec![0; image.page_size().bytes()];
     for (pgno, checksum) in pages {
         image.read(file, pgno, &mut page)?;
-        if page_checksum(pgno, &page) != checksum {
+        if page_digest(pgno, &page) != checksum {
             return Err(failed(format!("page {pgno} changed under our read lock")));
         }
         encoder.page(pgno, &page).map_err(|error| failed(error.to_string()))?;

@@ -5,7 +5,7 @@
 
 use std::fs::File;
 
-use walstream_ltx::{Pgno, page_checksum};
+use walstream_ltx::{Pgno, page_digest};
 
 use super::image::Image;
 use super::page_map::{Changes, PageMap};
@@ -29,7 +29,7 @@ struct MapBuilder {
 
 impl MapBuilder {
     fn add(&mut self, pgno: Pgno, page: &[u8]) {
-        self.pending.pages.push((pgno, page_checksum(pgno, page)));
+        self.pending.pages.push((pgno, page_digest(pgno, page)));
         if self.pending.pages.len() == 4096 {
             self.pending.commit = walstream_ltx::Commit::new(pgno.get());
             self.map.apply(&self.pending);

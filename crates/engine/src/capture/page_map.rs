@@ -8,7 +8,7 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use walstream_ltx::decode::Decoder;
-use walstream_ltx::{Checksum, Commit, PageSize, Pgno, Txid, TxidRange, page_checksum};
+use walstream_ltx::{Checksum, Commit, PageSize, Pgno, Txid, TxidRange, page_digest};
 
 use crate::error::EngineError;
 use crate::shadow::folder::ShadowFolder;
@@ -124,7 +124,7 @@ impl PageMap {
         }
         let mut changes = Changes { commit: header.commit, pages: Vec::new() };
         while let Some(page) = decoder.next_page().map_err(|error| damaged(error.to_string()))? {
-            changes.pages.push((page.pgno, page_checksum(page.pgno, page.data)));
+            changes.pages.push((page.pgno, page_digest(page.pgno, page.data)));
         }
         decoder.finish().map_err(|error| damaged(error.to_string()))?;
         self.apply(&changes);
@@ -179,7 +179,7 @@ mod tests {
     fn changes(commit: u32, pages: &[(u32, u8)]) -> Changes {
         let checksum = |&(pgno, fill): &(u32, u8)| {
             let pgno = Pgno::new(pgno).unwrap();
-            (pgno, page_checksum(pgno, &[fill; 512]))
+            (pgno, page_digest(pgno, &[fill; 512]))
         };
         Changes { commit: Commit::new(commit), pages: pages.iter().map(checksum).collect() }
     }

@@ -310,11 +310,14 @@ impl Capture {
         outcome
     }
 
-    /// Brings the replica from the state at the position to the state of `image`: nothing if the checksums say
-    /// that they are the same, the pages that differ from `base` if it is known, else every page.
+    /// Brings the replica from the state at the position to the state of `image`: the pages that differ from
+    /// `base` if it is known; else nothing if the digests of both states are equal, and every page if not.
     fn settle(&mut self, base: Option<&PageMap>, image: Image) -> Result<Option<Captured>, EngineError> {
         let now = diff::map_of(&image, self.source.file())?;
-        let same = self.position.checksum == Some(now.rolling()) && self.commit == now.commit();
+        let same = match base {
+            Some(base) => *base == now,
+            None => self.position.checksum == Some(now.rolling()) && self.commit == now.commit(),
+        };
         let captured = if same {
             None
         } else {

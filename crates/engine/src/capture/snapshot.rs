@@ -7,7 +7,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use walstream_ltx::{
-    Checksum, EncodeError, Encoder, Header, Level, Lineage, Txid, TxidRange, WalSpan, page_checksum,
+    Checksum, EncodeError, Encoder, Header, Level, Lineage, Txid, TxidRange, WalSpan, page_digest,
 };
 
 use super::image::Image;
@@ -71,7 +71,7 @@ impl Snapshot {
         let mut encoder = Encoder::new(out, self.header).map_err(failed)?;
         let mut rolling = Checksum::EMPTY;
         self.image.for_each_page(self.lock.file(), |pgno, page| {
-            rolling = rolling.toggle(page_checksum(pgno, page));
+            rolling = rolling.toggle(page_digest(pgno, page));
             encoder.page(pgno, page).map_err(failed)
         })?;
         if self.expected.is_some_and(|expected| expected != rolling) {

@@ -281,7 +281,9 @@ fn end(connection: &Connection) -> rusqlite::Result<()> {
 
 /// Checkpoints as far as readers allow; false if another process was checkpointing.
 fn checkpoint(connection: &Connection) -> rusqlite::Result<bool> {
-    connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| row.get::<_, i32>(0)).map(|busy| busy == 0)
+    connection
+        .query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| row.get::<_, i32>(0))
+        .map(|busy| busy == 0)
 }
 
 /// Whether an error means that somebody else holds a lock, so that trying again helps.

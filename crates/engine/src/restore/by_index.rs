@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use tokio::task::{JoinSet, spawn_blocking};
-use walstream_ltx::{Checksum, Header, PageIndex, decode_frame, page_checksum, split_frames};
+use walstream_ltx::{Checksum, Header, PageIndex, decode_frame, page_digest, split_frames};
 
 use super::fetch::{RANGE, Source};
 use super::pages::{Piece, Pieces, newest_pages, survey};
@@ -112,7 +112,7 @@ fn decode_piece(
         }
         let page = run.push(entry.pgno);
         decode_frame(frame, entry.pgno, sink.page_size(), page).map_err(|error| source.damaged(error))?;
-        rolling = rolling.toggle(page_checksum(entry.pgno, page));
+        rolling = rolling.toggle(page_digest(entry.pgno, page));
     }
     sink.write(&mut run)?;
     Ok(rolling)

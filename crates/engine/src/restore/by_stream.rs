@@ -16,7 +16,7 @@ use bytes::{Buf, Bytes};
 use futures::stream::{self, Stream, StreamExt};
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
-use walstream_ltx::{Checksum, Commit, Decoder, Header, PageSize, Pgno, page_checksum};
+use walstream_ltx::{Checksum, Commit, Decoder, Header, PageSize, Pgno, page_digest};
 
 use super::fetch::{RANGE, Source};
 use super::progress::Meter;
@@ -180,7 +180,7 @@ impl Decoding {
         while let Some(page) = decoder.next_page().map_err(|error| source.damaged(error))? {
             if self.covered.insert(page.pgno) {
                 pages.push(page.pgno, page.data)?;
-                self.rolling = self.rolling.toggle(page_checksum(page.pgno, page.data));
+                self.rolling = self.rolling.toggle(page_digest(page.pgno, page.data));
             }
         }
         decoder.finish().map_err(|error| source.damaged(error))?;

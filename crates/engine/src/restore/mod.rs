@@ -14,6 +14,8 @@ mod fetch;
 mod pages;
 pub mod plan;
 mod progress;
+#[cfg(test)]
+mod tests;
 mod write;
 
 use std::path::PathBuf;

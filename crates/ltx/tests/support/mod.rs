@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 use walstream_ltx::{
-    Checksum, Commit, Decoder, FileName, Header, MergeError, Summary, Txid, merge, page_checksum,
+    Checksum, Commit, Decoder, FileName, Header, MergeError, Pgno, Summary, Txid, merge, page_checksum,
+    page_digest,
 };
 
 /// Replicas made by real Litestream binaries; see the README there.
@@ -99,9 +100,19 @@ impl Database {
         image
     }
 
+    /// LTX's own rolling checksum.
     pub fn rolling(&self) -> Checksum {
-        self.pages.iter().fold(Checksum::EMPTY, |sum, (pgno, page)| {
-            sum.toggle(page_checksum(walstream_ltx::Pgno::new(*pgno).unwrap(), page))
-        })
+        self.sum(page_checksum)
+    }
+
+    /// walstream's.
+    pub fn digest(&self) -> Checksum {
+        self.sum(page_digest)
+    }
+
+    fn sum(&self, one: fn(Pgno, &[u8]) -> Checksum) -> Checksum {
+        let sum =
+            |sum: Checksum, (pgno, page): (&u32, &Vec<u8>)| sum.toggle(one(Pgno::new(*pgno).unwrap(), page));
+        self.pages.iter().fold(Checksum::EMPTY, sum)
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use walstream_ltx::{
     Checksum, Commit, Decoder, Encoder, Header, Level, Lineage, Merge, PageSize, Pgno, Timestamp, Txid,
-    TxidRange, WalSpan, page_checksum,
+    TxidRange, WalSpan, page_digest,
 };
 use walstream_storage::{FileInfo, ReplicaClient, TimestampSource};
 
@@ -49,7 +49,7 @@ impl Model {
 
     fn rolling(&self) -> Checksum {
         (1..).zip(&self.pages).fold(Checksum::EMPTY, |sum, (pgno, &byte)| {
-            sum.toggle(page_checksum(Pgno::new(pgno).unwrap(), &self.page(byte)))
+            sum.toggle(page_digest(Pgno::new(pgno).unwrap(), &self.page(byte)))
         })
     }
 

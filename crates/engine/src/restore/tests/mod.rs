@@ -1,0 +1,71 @@
+//! Restores from real and from damaged replicas.
+
+mod faults;
+mod golden;
+mod histories;
+mod model;
+mod output;
+
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+
+use tempfile::TempDir;
+use walstream_ltx::{Checksum, Commit, PageSize, Txid, page_digest};
+use walstream_storage::ReplicaClient;
+
+use super::{RestoreOptions, Restored, Target, Unwatched, restore};
+use crate::error::EngineError;
+
+/// A folder to restore into, and what became of it.
+struct Desk {
+    folder: TempDir,
+}
+
+impl Desk {
+    fn new() -> Self {
+        Desk { folder: TempDir::new().unwrap() }
+    }
+
+    fn options(&self, target: Target) -> RestoreOptions {
+        RestoreOptions { target, overwrite: true, ..RestoreOptions::new(self.folder.path().join("out.db")) }
+    }
+
+    async fn restore(
+        &self,
+        client: &Arc<dyn ReplicaClient>,
+        target: Target,
+    ) -> Result<(Restored, Vec<u8>), EngineError> {
+        let options = self.options(target);
+        let restored = restore(Arc::clone(client), &options, &Unwatched).await?;
+        Ok((restored, std::fs::read(&options.output).unwrap()))
+    }
+
+    /// The names of everything in the folder.
+    fn names(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(self.folder.path()).unwrap();
+        let mut names: Vec<String> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+}
+
+fn txid(value: u64) -> Target {
+    Target::Txid(Txid::new(value))
+}
+
+/// The rolling checksum of a database in memory.
+fn rolling(page_size: PageSize, database: &[u8]) -> Checksum {
+    let pages = database.chunks(page_size.bytes());
+    let commit = Commit::new(u32::try_from(pages.len()).unwrap());
+    commit.pages(page_size).fold(Checksum::EMPTY, |sum, pgno| {
+        let start = usize::try_from(page_size.offset_of(pgno)).unwrap();
+        sum.toggle(page_digest(pgno, &database[start..start + page_size.bytes()]))
+    })
+}
+
+/// Gives a file the time that its replica would have given it.
+fn set_time(path: &Path, since_epoch: std::time::Duration) {
+    File::open(path).unwrap().set_modified(std::time::UNIX_EPOCH + since_epoch).unwrap();
+}
