@@ -15,7 +15,7 @@ use super::progress::Counts;
 use crate::error::EngineError;
 
 /// Bytes that one request fetches at most, about.
-pub(super) const RANGE: u64 = 4 << 20;
+pub(super) const RANGE: u64 = 1 << 20;
 /// A file of at most this size is read whole by one request.
 const SMALL: u64 = 256 << 10;
 /// Pauses before a failed range is tried again. Stores retry by themselves; this is for what they give up on.

@@ -91,7 +91,7 @@ async fn a_file_of_another_history_is_refused() {
     assert!(matches!(error, EngineError::Damaged { .. }), "{error}");
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn requests_that_fail_now_and_then_are_made_again() {
     for lineage in [false, true] {
         let model = model(lineage);
