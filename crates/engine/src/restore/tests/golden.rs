@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
-use walstream_ltx::{Header, Timestamp};
+use walstream_ltx::{Header, Timestamp, page_checksum};
 use walstream_storage::{FileConfig, ReplicaClient, ReplicaConfig, connect};
 
 use super::{Desk, rolling, set_time};
@@ -79,7 +79,7 @@ async fn every_state_of_every_real_replica_is_restored() {
             assert_eq!(restored.txid.to_string(), *txid);
             assert_eq!(restored.verified, Verified::FileChecksums);
             assert_eq!(database.len() as u64, image["size"].as_u64().unwrap(), "{name} {txid}");
-            let checksum = rolling(restored.page_size, &database).to_string();
+            let checksum = rolling(restored.page_size, &database, page_checksum).to_string();
             assert_eq!(checksum, image["rolling_db_checksum"].as_str().unwrap(), "{name} {txid}");
         }
         let (_, database) = desk.restore(&client, Target::Latest).await.unwrap();
@@ -99,7 +99,7 @@ async fn every_time_gives_the_newest_state_at_or_before_it() {
         for time in [time, Timestamp::from_millis(time.as_millis() + 1)] {
             let (restored, database) = desk.restore(&client, Target::At(time)).await.unwrap();
             assert_eq!(restored.txid.to_string(), *txid);
-            let checksum = rolling(restored.page_size, &database).to_string();
+            let checksum = rolling(restored.page_size, &database, page_checksum).to_string();
             assert_eq!(checksum, image["rolling_db_checksum"].as_str().unwrap());
         }
         checked += 1;

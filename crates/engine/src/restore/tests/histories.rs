@@ -32,7 +32,7 @@ async fn check(model: &Model) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(24))]
 
     #[test]
     fn every_state_is_restored(
@@ -63,10 +63,10 @@ proptest! {
 #[tokio::test]
 async fn only_the_newest_version_of_each_page_is_fetched() {
     let mut model = Model::new(65536, true);
-    let all: Vec<(u32, u8)> = (1..=400).map(|pgno| (pgno, pgno as u8)).collect();
-    model.commit(400, &all);
-    let half: Vec<(u32, u8)> = (1..=300).map(|pgno| (pgno, 255 - pgno as u8)).collect();
-    model.commit(400, &half);
+    let all: Vec<(u32, u8)> = (1..=120).map(|pgno| (pgno, pgno as u8)).collect();
+    model.commit(120, &all);
+    let half: Vec<(u32, u8)> = (1..=90).map(|pgno| (pgno, 255 - pgno as u8)).collect();
+    model.commit(120, &half);
     let (restored, database) = Desk::new().restore(&model.client(), Target::Latest).await.unwrap();
     assert!(database == model.image(2));
     let sizes = [1, 2].map(|txid| model.file(txid, txid).len() as u64);

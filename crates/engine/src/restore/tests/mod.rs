@@ -11,7 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use tempfile::TempDir;
-use walstream_ltx::{Checksum, Commit, PageSize, Txid, page_digest};
+use walstream_ltx::{Checksum, Commit, PageSize, Pgno, Txid};
 use walstream_storage::ReplicaClient;
 
 use super::{RestoreOptions, Restored, Target, Unwatched, restore};
@@ -55,13 +55,13 @@ fn txid(value: u64) -> Target {
     Target::Txid(Txid::new(value))
 }
 
-/// The rolling checksum of a database in memory.
-fn rolling(page_size: PageSize, database: &[u8]) -> Checksum {
+/// The rolling checksum of a database in memory, from the checksums that `of_page` gives.
+fn rolling(page_size: PageSize, database: &[u8], of_page: fn(Pgno, &[u8]) -> Checksum) -> Checksum {
     let pages = database.chunks(page_size.bytes());
     let commit = Commit::new(u32::try_from(pages.len()).unwrap());
     commit.pages(page_size).fold(Checksum::EMPTY, |sum, pgno| {
         let start = usize::try_from(page_size.offset_of(pgno)).unwrap();
-        sum.toggle(page_digest(pgno, &database[start..start + page_size.bytes()]))
+        sum.toggle(of_page(pgno, &database[start..start + page_size.bytes()]))
     })
 }
 

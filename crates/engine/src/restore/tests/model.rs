@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use walstream_ltx::{
     Checksum, Commit, Decoder, Encoder, Header, Level, Lineage, PageSize, Pgno, Timestamp, Txid, TxidRange,
-    WalSpan, merge, page_checksum,
+    WalSpan, merge, page_digest,
 };
 use walstream_storage::ReplicaClient;
 
@@ -40,7 +40,7 @@ impl State {
 
     fn rolling(&self, page_size: PageSize) -> Checksum {
         self.pages.iter().fold(Checksum::EMPTY, |sum, (&pgno, &byte)| {
-            sum.toggle(page_checksum(Pgno::new(pgno).unwrap(), &content(page_size, byte)))
+            sum.toggle(page_digest(Pgno::new(pgno).unwrap(), &content(page_size, byte)))
         })
     }
 
@@ -154,7 +154,10 @@ pub(super) fn snapshot_of(database: &[u8]) -> Vec<u8> {
         pre_apply: None,
         wal: WalSpan::default(),
         node_id: 0,
-        lineage: Lineage { pre_apply: None, post_apply: Some(super::rolling(page_size, database)) },
+        lineage: Lineage {
+            pre_apply: None,
+            post_apply: Some(super::rolling(page_size, database, page_digest)),
+        },
     };
     let mut encoder = Encoder::new(Vec::new(), header).unwrap();
     for (pgno, page) in (1..).zip(database.chunks(page_size.bytes())) {
