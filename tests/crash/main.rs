@@ -9,8 +9,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use walstream_test_support::compare::{assert_same_pages, assert_same_rows, assert_sound};
-use walstream_test_support::replica::{file_url, reachable_txids, txids};
-use walstream_test_support::{App, Program, Seed};
+use walstream_test_support::replica::{file_url, files_below, reachable_txids, txids};
+use walstream_test_support::{App, Program, Running, Seed};
 
 use traffic::Traffic;
 
@@ -89,4 +89,37 @@ fn every_txid_restores(txids: &[u64], replica: &Path) {
         walstream().restore(&file_url(replica), &output, &["-force", "-txid", &format!("{txid:016x}")]);
         assert_sound(&output);
     }
+}
+
+/// The first snapshot is the largest single upload there is. Killed in the middle of it, nothing half done is visible,
+/// and what the dead run left behind does not stay.
+#[test]
+fn kills_during_the_first_snapshot_leave_no_half_file_and_no_litter() {
+    let folder = tempfile::tempdir().unwrap();
+    let (replica, restored) = (folder.path().join("replica"), folder.path().join("restored.db"));
+    let url = file_url(&replica);
+    let mut seed = Seed::from_environment();
+    let app = App::open(folder.path().join("shop.db"));
+    app.sell(40_000, 1000);
+    let mut interrupted = 0;
+    while interrupted < KILLS / 2 {
+        let mut once = walstream().command(["replicate", "-once", app.path().to_str().unwrap(), &url]);
+        let process = Running::start(&mut once);
+        std::thread::sleep(seed.pause_below(Duration::from_millis(250)));
+        process.kill_9();
+        if reachable_txids(&replica).is_empty() {
+            interrupted += 1;
+        } else {
+            walstream().restore(&url, &restored, &["-force"]);
+            assert_same_pages(app.path(), &restored);
+            std::fs::remove_dir_all(&replica).unwrap();
+            std::fs::remove_dir_all(folder.path().join(".shop.db-litestream")).unwrap();
+        }
+    }
+    walstream().replicate_once(app.path(), &url);
+    walstream().restore(&url, &restored, &["-force"]);
+    assert_same_pages(app.path(), &restored);
+    let litter: Vec<_> =
+        files_below(&replica).into_iter().filter(|file| file.extension() != Some("ltx".as_ref())).collect();
+    assert!(litter.is_empty(), "left behind: {litter:?}");
 }

@@ -49,16 +49,16 @@ pub fn newest_txid(replica: &Path) -> u64 {
     ltx_files(replica, 0).last().map_or(0, |(_, last, _)| *last)
 }
 
+/// Every regular file below a folder.
+pub fn files_below(folder: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
+    let paths = entries.map(|entry| entry.unwrap().path());
+    paths.flat_map(|path| if path.is_dir() { files_below(&path) } else { vec![path] }).collect()
+}
+
 /// The bytes of all regular files below a folder.
 pub fn bytes_below(folder: &Path) -> u64 {
-    let Ok(entries) = fs::read_dir(folder) else { return 0 };
-    entries
-        .map(|entry| {
-            let entry = entry.unwrap();
-            let metadata = entry.metadata().unwrap();
-            if metadata.is_dir() { bytes_below(&entry.path()) } else { metadata.len() }
-        })
-        .sum()
+    files_below(folder).iter().map(|file| file.metadata().unwrap().len()).sum()
 }
 
 /// The `file://` URL of a folder.
