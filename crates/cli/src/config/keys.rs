@@ -5,7 +5,7 @@
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
-use serde_saphyr::Spanned;
+use serde_yaml::Spanned;
 
 use super::duration::GoDuration;
 use super::size::Size;

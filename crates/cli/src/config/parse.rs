@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use serde_saphyr::{Error, Options};
+use serde_yaml::{Error, Options};
 
 use super::ConfigError;
 use super::keys::RootKeys;
@@ -20,14 +20,14 @@ const MOVED: [(&str, &str); 3] = [
 
 /// Parses the text. An empty file has no keys.
 pub(crate) fn parse(file: &Path, text: &str) -> Result<RootKeys, ConfigError> {
-    serde_saphyr::from_str_with_options::<Option<RootKeys>>(text, options())
+    serde_yaml::from_str_with_options::<Option<RootKeys>>(text, options())
         .map(Option::unwrap_or_default)
         .map_err(|error| explain(file, &error))
 }
 
 fn options() -> Options {
     // Without snippet: the text holds passwords, which must not reach a log.
-    serde_saphyr::options! { legacy_octal_numbers: true, with_snippet: false }
+    serde_yaml::options! { legacy_octal_numbers: true, with_snippet: false }
 }
 
 fn explain(file: &Path, error: &Error) -> ConfigError {
