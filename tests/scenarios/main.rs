@@ -14,6 +14,7 @@ mod refused_input;
 mod short_life;
 mod twin_changes;
 mod untouched;
+mod wake_up;
 
 use walstream_test_support::Program;
 

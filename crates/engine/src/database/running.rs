@@ -28,7 +28,10 @@ use crate::watch::Wake;
 const SLOW_LOOK: Duration = Duration::from_secs(15);
 /// A busy database is looked at this often, by the clock.
 const BUSY_LOOK: Duration = Duration::from_millis(20);
-/// A database is busy for this long after a capture.
+/// The first look after an event comes this soon, the next ones after twice that, and so on: the event tells of a
+/// write to the WAL, and the writer publishes the commit a moment later, after an fsync perhaps.
+const FIRST_LOOK: Duration = Duration::from_micros(500);
+/// A database is busy for this long after an event or a capture.
 const BUSY: Duration = Duration::from_secs(1);
 /// So many bytes of uncaptured WAL are captured at once, whatever the pace.
 const CAPTURE_PRESSURE: u64 = 8 << 20;
@@ -60,6 +63,8 @@ pub(crate) struct Running<'a> {
     /// No capture of one's own accord before this moment, unless the WAL grows fast.
     next_capture: Instant,
     busy_until: Instant,
+    /// How long a busy database is left alone before the next look.
+    busy_look: Duration,
     last_checkpoint: Instant,
     next_checkpoint: Instant,
     captured_since_checkpoint: bool,
@@ -109,6 +114,7 @@ impl<'a> Running<'a> {
             trouble: Trouble::new(options),
             next_capture: now,
             busy_until: now,
+            busy_look: BUSY_LOOK,
             last_checkpoint: now,
             next_checkpoint: now,
             captured_since_checkpoint: true,
@@ -133,7 +139,7 @@ impl<'a> Running<'a> {
                     return Ok(End::Reopen("the replica is ahead of the local state"));
                 },
                 Some(command) = self.inbox.recv() => self.answer(command).await,
-                () = self.wake.wait() => {}
+                () = self.wake.wait() => self.expect_news(),
                 () = tokio::time::sleep(pause) => {}
             }
         }
@@ -178,7 +184,10 @@ impl<'a> Running<'a> {
         let now = Instant::now();
         if now < self.busy_until {
             self.wake.mute();
-            return BUSY_LOOK.min(self.options.sync_interval).max(Duration::from_millis(1));
+            let pause = self.busy_look;
+            let slowest = BUSY_LOOK.min(self.options.sync_interval).max(Duration::from_millis(1));
+            self.busy_look = (pause * 2).min(slowest);
+            return pause;
         }
         if !self.wake.is_listening() {
             self.wake.listen();
@@ -192,6 +201,12 @@ impl<'a> Running<'a> {
             pause = pause.min(due.max(self.next_checkpoint).saturating_duration_since(now));
         }
         pause.min(self.trouble.pause_until(self.next_capture, now)).max(Duration::from_millis(1))
+    }
+
+    /// A file of the database was written to.
+    fn expect_news(&mut self) {
+        self.busy_until = Instant::now() + BUSY;
+        self.busy_look = FIRST_LOOK;
     }
 
     async fn capture(&mut self) -> Result<(), EngineError> {
