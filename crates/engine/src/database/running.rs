@@ -284,7 +284,8 @@ impl<'a> Running<'a> {
             Err(_) => return Err(EngineError::TaskLost("upload".into())),
         };
         self.in_contact = true;
-        if self.opened.needs_snapshot(&remote)? {
+        let captured_full = self.opened.worker.tell(|capture| Ok(capture.take_snapshot_need()))?;
+        if captured_full || self.opened.needs_snapshot(&remote)? {
             let position = *self.captured.borrow();
             self.want_snapshot(position);
         }
