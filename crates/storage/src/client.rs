@@ -12,6 +12,7 @@ use futures::stream::BoxStream;
 use walstream_ltx::{Level, Timestamp, Txid, TxidRange};
 
 use crate::error::StorageError;
+use crate::legacy::LegacyStore;
 
 /// One file in a listing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,6 +64,11 @@ pub trait ReplicaClient: Send + Sync + 'static {
 
     /// Where the replica is, for people: a URL without secrets.
     fn location(&self) -> String;
+
+    /// Replicas of Litestream 0.3 in the same place, where this kind of store could hold one.
+    fn legacy(&self) -> Option<&dyn LegacyStore> {
+        None
+    }
 
     /// Checks once, early and clearly, that the store can be reached and used.
     async fn init(&self) -> Result<(), StorageError>;

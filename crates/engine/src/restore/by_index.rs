@@ -13,7 +13,7 @@ use walstream_ltx::{Checksum, Header, PageIndex, decode_frame, page_digest, spli
 use super::fetch::{RANGE, Source};
 use super::pages::{Piece, Pieces, newest_pages, survey};
 use super::progress::Meter;
-use super::write::{PageSink, Run};
+use super::write::PageSink;
 use crate::error::EngineError;
 
 /// The files that matter, oldest first, with their indexes.
@@ -104,16 +104,16 @@ fn decode_piece(
     sink: &PageSink,
 ) -> Result<Checksum, EngineError> {
     let mut rolling = Checksum::EMPTY;
-    let mut run = Run::new(sink.page_size());
+    let mut run = sink.run();
     for found in split_frames(bytes, piece.start, piece.pages) {
         let (entry, frame) = found.map_err(|error| source.damaged(error))?;
         if !run.accepts(entry.pgno) {
-            sink.write(&mut run)?;
+            sink.write(std::mem::replace(&mut run, sink.run()))?;
         }
         let page = run.push(entry.pgno);
         decode_frame(frame, entry.pgno, sink.page_size(), page).map_err(|error| source.damaged(error))?;
         rolling = rolling.toggle(page_digest(entry.pgno, page));
     }
-    sink.write(&mut run)?;
+    sink.write(run)?;
     Ok(rolling)
 }

@@ -9,7 +9,7 @@
 
 use std::io::{self, Read};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread;
 
 use bytes::{Buf, Bytes};
@@ -86,11 +86,9 @@ fn decode_and_write(
     sink: &PageSink,
 ) -> Result<Checksum, EngineError> {
     let (full, to_write) = sync_channel(RUNS);
-    let (written, empty) = channel();
-    let mut pages =
-        Pages { page_size: sink.page_size(), run: Run::new(sink.page_size()), spare: RUNS, full, empty };
+    let mut pages = Pages { run: sink.run(), sink, full };
     thread::scope(|scope| {
-        let writer = scope.spawn(|| write_runs(to_write, written, sink));
+        let writer = scope.spawn(|| to_write.into_iter().try_for_each(|run| sink.write(run)));
         let decoded = decoding.decode(files, &mut pages);
         drop(pages);
         let written = writer.join().map_err(|_| EngineError::TaskLost("writing pages".to_owned()))?;
@@ -98,26 +96,14 @@ fn decode_and_write(
     })
 }
 
-fn write_runs(full: Receiver<Run>, empty: Sender<Run>, sink: &PageSink) -> Result<(), EngineError> {
-    for mut run in full {
-        sink.write(&mut run)?;
-        // Nobody takes it back once everything is decompressed.
-        let _ = empty.send(run);
-    }
-    Ok(())
-}
-
 /// Pages on their way to the thread that writes.
-struct Pages {
-    page_size: PageSize,
+struct Pages<'a> {
     run: Run,
-    /// Runs that may still be made before one has to come back.
-    spare: usize,
+    sink: &'a PageSink,
     full: SyncSender<Run>,
-    empty: Receiver<Run>,
 }
 
-impl Pages {
+impl Pages<'_> {
     fn push(&mut self, pgno: Pgno, page: &[u8]) -> Result<(), EngineError> {
         if !self.run.accepts(pgno) {
             self.flush()?;
@@ -127,15 +113,9 @@ impl Pages {
     }
 
     fn flush(&mut self) -> Result<(), EngineError> {
+        let full = std::mem::replace(&mut self.run, self.sink.run());
         // The writer ends early only with an error, which then is the one that is told.
-        let lost = || EngineError::TaskLost("writing pages".to_owned());
-        let next = if self.spare > 0 {
-            self.spare -= 1;
-            Run::new(self.page_size)
-        } else {
-            self.empty.recv().map_err(|_| lost())?
-        };
-        self.full.send(std::mem::replace(&mut self.run, next)).map_err(|_| lost())
+        self.full.send(full).map_err(|_| EngineError::TaskLost("writing pages".to_owned()))
     }
 }
 
@@ -148,7 +128,7 @@ struct Decoding {
 
 impl Decoding {
     /// Reads files until every page of the database has been found.
-    fn decode(&mut self, files: &[Arc<Source>], pages: &mut Pages) -> Result<Checksum, EngineError> {
+    fn decode(&mut self, files: &[Arc<Source>], pages: &mut Pages<'_>) -> Result<Checksum, EngineError> {
         let mut newer: Option<(&Source, Header)> = None;
         for source in files {
             if self.covered.is_complete() {
@@ -168,7 +148,7 @@ impl Decoding {
         &mut self,
         source: &Source,
         newer: Option<(&Source, Header)>,
-        pages: &mut Pages,
+        pages: &mut Pages<'_>,
     ) -> Result<Header, EngineError> {
         let bytes = FileBytes { chunks: &mut self.chunks, chunk: Bytes::new(), left: source.file.size };
         let mut decoder = Decoder::new(bytes).map_err(|error| source.damaged(error))?;

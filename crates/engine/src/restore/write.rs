@@ -8,7 +8,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rusqlite::{Connection, OpenFlags};
 use walstream_ltx::{Checksum, Header, PageSize, Pgno};
@@ -18,7 +18,7 @@ use super::progress::Counts;
 use crate::error::EngineError;
 
 /// Consecutive pages are written by one call up to this many bytes.
-const RUN: usize = 1 << 20;
+const RUN: usize = 256 << 10;
 /// What SQLite keeps beside a database, and would mix with a restored one.
 const SIDECARS: [&str; 3] = ["-wal", "-shm", "-journal"];
 
@@ -95,7 +95,7 @@ impl Output {
         let size = u64::from(commit.get()) * u64::from(page_size.get());
         self.file.set_len(size).map_err(EngineError::io("resize", &self.temporary))?;
         let (file, path) = (Arc::clone(&self.file), self.temporary.as_path().into());
-        Ok(PageSink { file, path, page_size, counts })
+        Ok(PageSink { file, path, page_size, counts, spare: Arc::default() })
     }
 
     /// The error for pages that do not add up to the database that was captured.
@@ -200,6 +200,8 @@ pub(super) struct PageSink {
     path: Arc<Path>,
     page_size: PageSize,
     counts: Arc<Counts>,
+    /// Runs that were written, to be filled again.
+    spare: Arc<Mutex<Vec<Run>>>,
 }
 
 impl PageSink {
@@ -207,13 +209,20 @@ impl PageSink {
         self.page_size
     }
 
-    /// Writes the pages of a run and empties it.
-    pub(super) fn write(&self, run: &mut Run) -> Result<(), EngineError> {
+    /// An empty run.
+    pub(super) fn run(&self) -> Run {
+        let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        spare.unwrap_or_else(|| Run::new(self.page_size))
+    }
+
+    /// Writes the pages of a run.
+    pub(super) fn write(&self, mut run: Run) -> Result<(), EngineError> {
         let pages = &run.bytes[..run.filled];
         let written = self.file.write_all_at(pages, self.page_size.offset_of(run.first));
         written.map_err(EngineError::io("write", &self.path))?;
         self.counts.add_written(run.pages());
         run.filled = 0;
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner).push(run);
         Ok(())
     }
 }
@@ -227,7 +236,7 @@ pub(super) struct Run {
 }
 
 impl Run {
-    pub(super) fn new(page_size: PageSize) -> Self {
+    fn new(page_size: PageSize) -> Self {
         Run { page_size, first: Pgno::FIRST, bytes: vec![0; RUN].into_boxed_slice(), filled: 0 }
     }
 

@@ -6,6 +6,8 @@
 //! This is plain file I/O on blocking threads. `object_store`'s own local store can neither carry the file's
 //! time nor set owner and permissions, so it cannot keep the peer's layout.
 
+mod buffers;
+mod legacy;
 mod temp;
 
 use std::fs;
@@ -25,6 +27,7 @@ use crate::client::{FileInfo, PutBody, PutOutcome, ReplicaClient, TimestampSourc
 use crate::config::{FileAccess, FileConfig};
 use crate::error::StorageError;
 use crate::layout::Layout;
+use crate::legacy::LegacyStore;
 use temp::TempFile;
 
 /// How much of a file one step of [`ReplicaClient::read_stream`] brings.
@@ -61,6 +64,22 @@ impl FileClient {
         self.root.join(Layout::Ltx.object("", level, txids))
     }
 
+    /// A range of a file, as far as the file goes.
+    async fn read_range(&self, path: PathBuf, range: Range<u64>) -> Result<Bytes, StorageError> {
+        blocking(&self.root, move || {
+            let (file, size) = open(&path)?;
+            if range.is_empty() {
+                return Ok(Bytes::new());
+            }
+            if range.start >= size {
+                let location = path.display().to_string();
+                return Err(StorageError::PastEnd { location, offset: range.start });
+            }
+            read_at(&file, range.start..range.end.min(size)).map_err(StorageError::io("read", &path))
+        })
+        .await
+    }
+
     fn remove_abandoned_temp_files(&self) -> Result<(), StorageError> {
         for level in Level::all() {
             for entry in entries_of(&self.folder(level))? {
@@ -90,6 +109,10 @@ impl ReplicaClient for FileClient {
 
     fn location(&self) -> String {
         format!("file://{}", self.root.display())
+    }
+
+    fn legacy(&self) -> Option<&dyn LegacyStore> {
+        Some(self)
     }
 
     async fn init(&self) -> Result<(), StorageError> {
@@ -140,21 +163,7 @@ impl ReplicaClient for FileClient {
     }
 
     async fn read(&self, level: Level, txids: TxidRange, range: Range<u64>) -> Result<Bytes, StorageError> {
-        let path = self.path(level, txids);
-        blocking(&self.root, move || {
-            let (file, size) = open(&path)?;
-            if range.is_empty() {
-                return Ok(Bytes::new());
-            }
-            if range.start >= size {
-                return Err(StorageError::PastEnd {
-                    location: path.display().to_string(),
-                    offset: range.start,
-                });
-            }
-            read_at(&file, range.start..range.end.min(size)).map_err(StorageError::io("read", &path))
-        })
-        .await
+        self.read_range(self.path(level, txids), range).await
     }
 
     async fn read_stream(
@@ -282,9 +291,7 @@ fn open(path: &Path) -> Result<(fs::File, u64), StorageError> {
 /// Reads a range that lies within the file.
 fn read_at(file: &fs::File, range: Range<u64>) -> io::Result<Bytes> {
     let length = usize::try_from(range.end - range.start).map_err(io::Error::other)?;
-    let mut bytes = vec![0; length];
-    file.read_exact_at(&mut bytes, range.start)?;
-    Ok(Bytes::from(bytes))
+    buffers::filled(length, |memory| file.read_exact_at(memory, range.start))
 }
 
 fn is_long_ago(time: SystemTime) -> bool {

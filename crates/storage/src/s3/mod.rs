@@ -9,6 +9,7 @@
 mod bucket;
 mod credentials;
 mod failure;
+mod legacy;
 mod object;
 mod profile;
 mod settings;
@@ -32,6 +33,7 @@ use crate::client::{FileInfo, PutBody, PutOutcome, ReplicaClient, TimestampSourc
 use crate::config::S3Config;
 use crate::error::StorageError;
 use crate::layout::{Layout, clean_path};
+use crate::legacy::LegacyStore;
 use bucket::{Bucket, Opened};
 use failure::{Place, is_already_gone, is_past_end};
 use object::Object;
@@ -39,6 +41,8 @@ use upload::Parts;
 
 /// How many times of files are asked for at once.
 const HEADS_AT_ONCE: usize = 50;
+/// Room that is made for an answer before any of it is there.
+const LARGEST_READ: usize = 8 << 20;
 /// How long the first check may take.
 const INIT_SECONDS: u64 = 5;
 
@@ -73,12 +77,11 @@ impl S3Client {
 
     async fn read_range(
         &self,
-        level: Level,
-        txids: TxidRange,
+        object: Object,
         range: GetRange,
         start: u64,
     ) -> Result<BoxStream<'static, Result<Bytes, StorageError>>, StorageError> {
-        let Object { path, place } = self.object(level, txids)?;
+        let Object { path, place } = object;
         let opened = self.open(&place, "reading").await?;
         let range = (range != GetRange::Offset(0)).then_some(range);
         match opened.store.get_opts(&path, GetOptions { range, ..GetOptions::default() }).await {
@@ -88,6 +91,20 @@ impl S3Client {
             }
             Err(error) => Err(place.failed("reading", error)),
         }
+    }
+
+    async fn read_whole_range(&self, object: Object, range: Range<u64>) -> Result<Bytes, StorageError> {
+        if range.is_empty() {
+            return Ok(Bytes::new());
+        }
+        let start = range.start;
+        let length = usize::try_from(range.end - start).unwrap_or_default().min(LARGEST_READ);
+        let mut chunks = self.read_range(object, GetRange::Bounded(range), start).await?;
+        let mut bytes = Vec::with_capacity(length);
+        while let Some(chunk) = chunks.try_next().await? {
+            bytes.extend_from_slice(&chunk);
+        }
+        Ok(Bytes::from(bytes))
     }
 
     /// The file with the time of its header; `None` if it was deleted meanwhile.
@@ -134,6 +151,10 @@ impl ReplicaClient for S3Client {
 
     fn location(&self) -> String {
         self.place().location
+    }
+
+    fn legacy(&self) -> Option<&dyn LegacyStore> {
+        Some(self)
     }
 
     async fn init(&self) -> Result<(), StorageError> {
@@ -197,16 +218,7 @@ impl ReplicaClient for S3Client {
     }
 
     async fn read(&self, level: Level, txids: TxidRange, range: Range<u64>) -> Result<Bytes, StorageError> {
-        if range.is_empty() {
-            return Ok(Bytes::new());
-        }
-        let start = range.start;
-        let mut chunks = self.read_range(level, txids, GetRange::Bounded(range), start).await?;
-        let mut bytes = Vec::new();
-        while let Some(chunk) = chunks.try_next().await? {
-            bytes.extend_from_slice(&chunk);
-        }
-        Ok(Bytes::from(bytes))
+        self.read_whole_range(self.object(level, txids)?, range).await
     }
 
     async fn read_stream(
@@ -215,7 +227,7 @@ impl ReplicaClient for S3Client {
         txids: TxidRange,
         from: u64,
     ) -> Result<BoxStream<'static, Result<Bytes, StorageError>>, StorageError> {
-        self.read_range(level, txids, GetRange::Offset(from), from).await
+        self.read_range(self.object(level, txids)?, GetRange::Offset(from), from).await
     }
 
     async fn put(

@@ -43,9 +43,13 @@ impl Object {
         level: Level,
         txids: TxidRange,
     ) -> Result<Self, StorageError> {
-        let key = Layout::Hex.object(root, level, txids);
-        let place = Place::new(bucket, &key);
-        match Path::parse(&key) {
+        Object::at(bucket, &Layout::Hex.object(root, level, txids))
+    }
+
+    /// Any object of a replica, by its key.
+    pub(super) fn at(bucket: &Arc<Bucket>, key: &str) -> Result<Self, StorageError> {
+        let place = Place::new(bucket, key);
+        match Path::parse(key) {
             Ok(path) => Ok(Object { path, place }),
             Err(error) => Err(StorageError::Config(format!("{}: {error}", place.location))),
         }
