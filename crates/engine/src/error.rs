@@ -111,6 +111,14 @@ pub enum EngineError {
         /// The first TXID after the hole.
         next: Txid,
     },
+    /// A replica of Litestream 0.3 is damaged or has a hole.
+    #[error("{location}: cannot restore this backup of Litestream 0.3: {reason}")]
+    Legacy {
+        /// The replica.
+        location: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The restored pages are not those that were captured.
     #[error("{}: restored data fails verification: {reason}", path.display())]
     Verification {

@@ -64,7 +64,7 @@ fn fetch_ahead(
 }
 
 /// Hands on what is fetched until it is all there or no more is wanted.
-async fn feed(
+pub(super) async fn feed(
     fetched: impl Stream<Item = Result<Bytes, EngineError>>,
     chunks: mpsc::Sender<Bytes>,
     meter: &mut Meter<'_>,
@@ -150,7 +150,7 @@ impl Decoding {
         newer: Option<(&Source, Header)>,
         pages: &mut Pages<'_>,
     ) -> Result<Header, EngineError> {
-        let bytes = FileBytes { chunks: &mut self.chunks, chunk: Bytes::new(), left: source.file.size };
+        let bytes = FileBytes::new(&mut self.chunks, source.file.size);
         let mut decoder = Decoder::new(bytes).map_err(|error| source.damaged(error))?;
         let header = decoder.header().clone();
         source.check_name(&header)?;
@@ -169,15 +169,30 @@ impl Decoding {
 }
 
 /// One file out of the row of chunks. A chunk never holds bytes of two files.
-struct FileBytes<'a> {
+pub(super) struct FileBytes<'a> {
     chunks: &'a mut mpsc::Receiver<Bytes>,
     chunk: Bytes,
     left: u64,
+    /// More was wanted than the file has.
+    overrun: bool,
+}
+
+impl<'a> FileBytes<'a> {
+    /// The next file, of `size` bytes.
+    pub(super) fn new(chunks: &'a mut mpsc::Receiver<Bytes>, size: u64) -> Self {
+        FileBytes { chunks, chunk: Bytes::new(), left: size, overrun: false }
+    }
+
+    /// Whether all bytes were read, and no more than these were wanted.
+    pub(super) fn is_at_end_unasked(&self) -> bool {
+        self.left == 0 && !self.overrun
+    }
 }
 
 impl Read for FileBytes<'_> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         if self.left == 0 || out.is_empty() {
+            self.overrun |= !out.is_empty();
             return Ok(0);
         }
         while self.chunk.is_empty() {

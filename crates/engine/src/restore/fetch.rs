@@ -22,6 +22,30 @@ const SMALL: u64 = 256 << 10;
 const PAUSES: [Duration; 3] =
     [Duration::from_millis(100), Duration::from_millis(500), Duration::from_millis(2500)];
 
+/// Makes a request again until it brings exactly `length` bytes, if its failure may pass. An object that stays
+/// shorter is [`StorageError::PastEnd`].
+pub(super) async fn patiently<F: Future<Output = Result<Bytes, StorageError>>>(
+    counts: &Counts,
+    length: u64,
+    mut read: impl FnMut() -> F,
+) -> Result<Bytes, StorageError> {
+    let mut pauses = PAUSES.iter();
+    loop {
+        let problem = match read().await {
+            Ok(bytes) if bytes.len() as u64 == length => {
+                counts.add_fetched(bytes.len());
+                return Ok(bytes);
+            }
+            Ok(bytes) => StorageError::PastEnd { location: String::new(), offset: bytes.len() as u64 },
+            Err(error) if error.is_transient() || matches!(error, StorageError::PastEnd { .. }) => error,
+            Err(error) => return Err(error),
+        };
+        let Some(&pause) = pauses.next() else { return Err(problem) };
+        tracing::debug!(error = %problem, "read again");
+        tokio::time::sleep(pause).await;
+    }
+}
+
 /// One planned file.
 pub(super) struct Source {
     client: Arc<dyn ReplicaClient>,
@@ -56,23 +80,14 @@ impl Source {
             let slice = slice.filter(|&(start, end)| start <= end && end <= kept.len());
             return slice.map(|(start, end)| kept.slice(start..end)).ok_or_else(|| self.cut_short());
         }
-        let mut pauses = PAUSES.iter();
-        loop {
-            let problem = match self.client.read(self.file.level, self.file.txids, range.clone()).await {
-                Ok(bytes) if bytes.len() as u64 == range.end - range.start => {
-                    self.counts.add_fetched(bytes.len());
-                    return Ok(bytes);
-                }
-                Ok(_) | Err(StorageError::PastEnd { .. }) => self.cut_short(),
-                Err(StorageError::NotFound { .. }) => {
-                    return Err(self.damaged("it vanished while it was needed"));
-                }
-                Err(error) if error.is_transient() => error.into(),
-                Err(error) => return Err(error.into()),
-            };
-            let Some(&pause) = pauses.next() else { return Err(problem) };
-            tracing::debug!(file = %self.file.txids, level = %self.file.level, error = %problem, "read again");
-            tokio::time::sleep(pause).await;
+        let (level, txids) = (self.file.level, self.file.txids);
+        let length = range.end - range.start;
+        let read = || self.client.read(level, txids, range.clone());
+        match patiently(&self.counts, length, read).await {
+            Ok(bytes) => Ok(bytes),
+            Err(StorageError::PastEnd { .. }) => Err(self.cut_short()),
+            Err(StorageError::NotFound { .. }) => Err(self.damaged("it vanished while it was needed")),
+            Err(error) => Err(error.into()),
         }
     }
 

@@ -16,11 +16,13 @@ pub mod plan;
 mod progress;
 #[cfg(test)]
 mod tests;
+mod v3;
 mod write;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use futures::try_join;
 use tokio::task::spawn_blocking;
 use walstream_ltx::{Commit, Header, Level, PageSize, Timestamp, Txid, TxidRange};
 use walstream_storage::ReplicaClient;
@@ -81,12 +83,14 @@ pub enum Verified {
     RollingChecksum,
     /// Every file that gave a page, by its own checksum.
     FileChecksums,
+    /// A replica of Litestream 0.3: snapshot and WAL, by the checksums in them.
+    LegacyChecksums,
 }
 
 /// A database that was restored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Restored {
-    /// Its state.
+    /// Its state; [`Txid::ZERO`] if it comes from a replica of Litestream 0.3, which has no TXIDs.
     pub txid: Txid,
     /// Size of its pages.
     pub page_size: PageSize,
@@ -109,9 +113,13 @@ pub async fn restore(
 ) -> Result<Restored, EngineError> {
     check_output(&options.output, options.overwrite)?;
     let mut meter = Meter::new(progress);
-    let first_plan = plan::plan(&*client, &options.target).await?;
-    let wanted = first_plan.txid();
-    let mut plan = first_plan;
+    let target = &options.target;
+    let (listing, legacy) = try_join!(plan::list(&*client, target), v3::list(&*client))?;
+    if let Some(backup) = v3::choose(&legacy, &listing, target) {
+        return v3::restore(&client, backup, options, &mut meter).await;
+    }
+    let mut plan = plan::plan_from(&listing, &*client, target)?;
+    let wanted = plan.txid();
     let mut lost: Vec<(Level, TxidRange)> = Vec::new();
     loop {
         let error = match attempt(&client, plan, options, &mut meter).await {
@@ -121,7 +129,9 @@ pub async fn restore(
             }
             other => return other,
         };
-        plan = match plan::plan_without(&*client, &options.target, &lost).await {
+        let mut others = plan::list(&*client, target).await?;
+        others.retain(|file| !lost.contains(&(file.level, file.txids)));
+        plan = match plan::plan_from(&others, &*client, target) {
             Ok(other) if other.txid() >= wanted => other,
             Ok(older) => return Err(with_hint(error, older.txid())),
             Err(_) => return Err(error),

@@ -145,3 +145,81 @@ impl<I: Iterator<Item = (usize, IndexEntry)>> Iterator for Pieces<I> {
         self.full.pop_front()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An index with these pages and sizes of their frames.
+    fn index(pages: &[(u32, u64)]) -> PageIndex {
+        let mut bytes = Vec::new();
+        let mut varint = |mut value: u64| {
+            while value >= 0x80 {
+                bytes.push(value as u8 | 0x80);
+                value >>= 7;
+            }
+            bytes.push(value as u8);
+        };
+        let mut offset = 100;
+        for &(pgno, size) in pages {
+            [u64::from(pgno), offset, size].into_iter().for_each(&mut varint);
+            offset += size;
+        }
+        varint(0);
+        PageIndex::parse(&bytes).unwrap()
+    }
+
+    fn pieces(indexes: &[PageIndex], commit: u32) -> Vec<(usize, Range<u64>, Vec<u32>)> {
+        Pieces::new(newest_pages(indexes, Commit::new(commit)), indexes.len())
+            .map(|piece| {
+                (piece.file, piece.range(), piece.pages.iter().map(|entry| entry.pgno.get()).collect())
+            })
+            .collect()
+    }
+
+    #[test]
+    fn each_page_comes_from_the_newest_file_that_holds_it() {
+        let indexes =
+            [index(&[(1, 10), (2, 10), (3, 10), (7, 10)]), index(&[(2, 20), (4, 20)]), index(&[(2, 30)])];
+        let newest: Vec<(usize, u32)> =
+            newest_pages(&indexes, Commit::new(4)).map(|(file, entry)| (file, entry.pgno.get())).collect();
+        assert_eq!(newest, [(0, 1), (2, 2), (0, 3), (1, 4)], "page 7 was cut off");
+    }
+
+    #[test]
+    fn what_lies_near_is_fetched_together() {
+        let indexes = [index(&[(1, 10), (2, 10), (3, 10)]), index(&[(2, 20)])];
+        assert_eq!(pieces(&indexes, 3), [(0, 100..130, vec![1, 3]), (1, 100..120, vec![2])]);
+    }
+
+    #[test]
+    fn large_holes_and_long_ranges_are_split() {
+        let indexes = [index(&[(1, 10), (2, 2 * HOLE), (3, 10)]), index(&[(2, 20)])];
+        let hole_end = 110 + 2 * HOLE;
+        let split = pieces(&indexes, 3);
+        assert_eq!(split[0], (0, 100..110, vec![1]));
+        assert!(split.contains(&(0, hole_end..hole_end + 10, vec![3])));
+
+        let many: Vec<(u32, u64)> = (1..=100).map(|pgno| (pgno, RANGE / 10)).collect();
+        let ranges = pieces(&[index(&many)], 100);
+        assert_eq!(ranges.len(), 10);
+        assert!(ranges.iter().all(|(_, range, _)| range.end - range.start <= RANGE));
+        assert_eq!(ranges.iter().map(|(_, _, pages)| pages.len()).sum::<usize>(), 100);
+    }
+
+    #[test]
+    fn the_lock_page_may_be_missing_but_no_other() {
+        let page_size = PageSize::MAX;
+        let lock = page_size.lock_pgno().get();
+        let all: Vec<(u32, u64)> =
+            (1..=lock + 2).filter(|&pgno| pgno != lock).map(|pgno| (pgno, 10)).collect();
+        let commit = Commit::new(lock + 2);
+        assert_eq!(survey(&[index(&all)], page_size, commit), Ok(u64::from(lock + 1) * 10));
+        let without =
+            |gone: u32| index(&all.iter().copied().filter(|&(pgno, _)| pgno != gone).collect::<Vec<_>>());
+        for gone in [1, 77, lock - 1, lock + 1, lock + 2] {
+            assert_eq!(survey(&[without(gone)], page_size, commit), Err(Pgno::new(gone).unwrap()));
+            assert!(survey(&[without(gone), index(&[(gone, 10)])], page_size, commit).is_ok());
+        }
+    }
+}

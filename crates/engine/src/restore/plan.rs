@@ -101,23 +101,27 @@ impl RestorePlan {
 
 /// Looks through every level of a replica, all at once, and chooses the files for `target`.
 pub async fn plan(client: &dyn ReplicaClient, target: &Target) -> Result<RestorePlan, EngineError> {
-    plan_without(client, target, &[]).await
+    let listing = list(client, target).await?;
+    plan_from(&listing, client, target)
 }
 
-/// [`plan`], as if the `lost` files were not there.
-pub(super) async fn plan_without(
-    client: &dyn ReplicaClient,
-    target: &Target,
-    lost: &[(Level, TxidRange)],
-) -> Result<RestorePlan, EngineError> {
+/// The files of every level, with times as exact as the target needs them.
+pub(super) async fn list(client: &dyn ReplicaClient, target: &Target) -> Result<Vec<FileInfo>, EngineError> {
     let times = match target {
         Target::At(_) => TimestampSource::Exact,
         Target::Latest | Target::Txid(_) => TimestampSource::Listing,
     };
     let levels = try_join_all(Level::all().map(|level| client.list(level, Txid::FIRST, times))).await?;
-    let mut listing: Vec<FileInfo> = levels.into_iter().flatten().collect();
-    listing.retain(|file| !lost.contains(&(file.level, file.txids)));
-    match choose(&listing, target) {
+    Ok(levels.into_iter().flatten().collect())
+}
+
+/// Chooses from a listing, with errors that name the replica.
+pub(super) fn plan_from(
+    listing: &[FileInfo],
+    client: &dyn ReplicaClient,
+    target: &Target,
+) -> Result<RestorePlan, EngineError> {
+    match choose(listing, target) {
         Ok(files) => Ok(RestorePlan { files }),
         Err(error) => Err(located(error, client.location(), target)),
     }

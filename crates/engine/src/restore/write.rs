@@ -5,7 +5,7 @@
 
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -98,6 +98,33 @@ impl Output {
         Ok(PageSink { file, path, page_size, counts, spare: Arc::default() })
     }
 
+    /// The temporary file.
+    pub(super) fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// For `map_err`: an error of the temporary file.
+    pub(super) fn io(&self, action: &'static str) -> impl FnOnce(io::Error) -> EngineError {
+        EngineError::io(action, &self.temporary)
+    }
+
+    /// Creates a WAL beside the temporary file, for [`Output::checkpoint`].
+    pub(super) fn create_wal(&self) -> Result<File, EngineError> {
+        let path = with_suffix(&self.temporary, "-wal");
+        let options = OpenOptions::new().read(true).write(true).create_new(true).clone();
+        options.open(&path).map_err(EngineError::io("create", &path))
+    }
+
+    /// Lets SQLite apply the WAL and returns how many of its frames were valid.
+    pub(super) fn checkpoint(&self) -> Result<u64, EngineError> {
+        let applied = open(&self.temporary).and_then(|database| {
+            database.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| row.get::<_, i64>(1))
+        });
+        let applied = applied.map_err(EngineError::sqlite(&self.path));
+        self.remove_sidecars_of_temporary()?;
+        Ok(u64::try_from(applied?).unwrap_or_default())
+    }
+
     /// The error for pages that do not add up to the database that was captured.
     pub(super) fn mismatch(&self, expected: Checksum, found: Checksum) -> EngineError {
         let reason = format!("the captured database has the checksum {expected}, its pages give {found}");
@@ -188,9 +215,16 @@ fn lock(file: &File, path: &Path) -> Result<(), EngineError> {
     }
 }
 
-fn first_row(path: &Path, pragma: &str) -> Result<String, rusqlite::Error> {
+/// Opens the temporary file for SQLite. It is ours alone, so nothing is locked and no `-shm` file is made.
+fn open(path: &Path) -> Result<Connection, rusqlite::Error> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    Connection::open_with_flags(path, flags)?.query_row(&format!("PRAGMA {pragma}(1)"), [], |row| row.get(0))
+    let database = Connection::open_with_flags_and_vfs(path, flags, c"unix-none")?;
+    database.pragma_update(None, "locking_mode", "exclusive")?;
+    Ok(database)
+}
+
+fn first_row(path: &Path, pragma: &str) -> Result<String, rusqlite::Error> {
+    open(path)?.query_row(&format!("PRAGMA {pragma}(1)"), [], |row| row.get(0))
 }
 
 /// Takes pages to their place in the file; one for each thread.

@@ -17,14 +17,14 @@ use crate::restore::{Target, Verified};
 const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden");
 
 /// A copy of a golden replica in which each file has its time.
-struct Golden {
+pub(super) struct Golden {
     manifest: Value,
     folder: PathBuf,
     copy: TempDir,
 }
 
 impl Golden {
-    fn open(name: &str) -> Self {
+    pub(super) fn open(name: &str) -> Self {
         let folder = Path::new(GOLDEN).join(name);
         let manifest = fs::read_to_string(folder.join("manifest.json")).unwrap();
         let golden = Golden {
@@ -36,13 +36,24 @@ impl Golden {
             let copy = golden.copy.path().join(path);
             fs::create_dir_all(copy.parent().unwrap()).unwrap();
             fs::copy(golden.folder.join(path), &copy).unwrap();
-            set_time(&copy, Duration::from_millis(facts["timestamp"].as_u64().unwrap()));
+            let millis = facts["timestamp"].as_u64().map(Duration::from_millis);
+            let time = millis.or_else(|| facts["mtime_ns"].as_u64().map(Duration::from_nanos));
+            set_time(&copy, time.unwrap());
         }
         golden
     }
 
-    fn client(&self) -> Arc<dyn ReplicaClient> {
-        client_of(&self.copy.path().join("replica"))
+    pub(super) fn client(&self) -> Arc<dyn ReplicaClient> {
+        client_of(&self.replica())
+    }
+
+    /// The copy that a test may change.
+    pub(super) fn replica(&self) -> PathBuf {
+        self.copy.path().join("replica")
+    }
+
+    pub(super) fn final_database(&self) -> Vec<u8> {
+        fs::read(self.folder.join("final.db")).unwrap()
     }
 
     /// When a TXID was captured, if its level-0 file is still there.
@@ -84,7 +95,7 @@ async fn every_state_of_every_real_replica_is_restored() {
         }
         let (_, database) = desk.restore(&client, Target::Latest).await.unwrap();
         if golden.manifest["restore_latest_equals_final_db"] == true {
-            assert!(database == fs::read(golden.folder.join("final.db")).unwrap(), "{name}");
+            assert!(database == golden.final_database(), "{name}");
         }
     }
 }

@@ -5,6 +5,7 @@ mod golden;
 mod histories;
 mod model;
 mod output;
+mod v3;
 
 use std::fs::File;
 use std::path::Path;

@@ -1,0 +1,207 @@
+//! Replicas of Litestream 0.3: a snapshot and the WALs that came after it (format.md, "Replicas of
+//! Litestream 0.3").
+//!
+//! Invariant: what is restored is one snapshot and an unbroken row of WAL bytes of the same generation, applied
+//! by SQLite. A hole in that row is an error that says what is missing.
+
+mod apply;
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::stream::{self, Stream, StreamExt};
+use tokio::sync::mpsc;
+use tokio::task::spawn_blocking;
+use walstream_ltx::{Timestamp, Txid};
+use walstream_storage::{FileInfo, LegacyObject, LegacyPart, ReplicaClient, StorageError};
+
+use super::by_stream::feed;
+use super::fetch::{RANGE, patiently};
+use super::progress::{Counts, Meter};
+use super::write::Output;
+use super::{RestoreOptions, Restored, Target, Verified};
+use crate::error::EngineError;
+
+/// Every object of version 0.3 in the place of a replica.
+pub(super) async fn list(client: &dyn ReplicaClient) -> Result<Vec<LegacyObject>, EngineError> {
+    match client.legacy() {
+        Some(store) => Ok(store.list_legacy().await?),
+        None => Ok(Vec::new()),
+    }
+}
+
+/// A snapshot and the WAL segments after it, in order.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Backup {
+    snapshot: LegacyObject,
+    segments: Vec<LegacyObject>,
+}
+
+/// The backup of version 0.3 that leads to the target, if it leads closer to it than the LTX `files` do.
+pub(super) fn choose(objects: &[LegacyObject], files: &[FileInfo], target: &Target) -> Option<Backup> {
+    let wanted = |time: Timestamp| match target {
+        Target::Latest => true,
+        Target::At(limit) => time <= *limit,
+        // TXIDs are of version 0.5.
+        Target::Txid(_) => false,
+    };
+    let objects = || objects.iter().filter(|object| wanted(object.created_at));
+    let snapshots = objects().filter(|object| object.part == LegacyPart::Snapshot);
+    let snapshot = snapshots.max_by_key(|object| object.created_at)?;
+    let legacy = match target {
+        Target::Latest => objects().map(|object| object.created_at).max()?,
+        _ => snapshot.created_at,
+    };
+    let beginnings = files.iter().filter(|file| *target == Target::Latest || file.txids.is_snapshot());
+    let newest = beginnings.map(|file| file.created_at).filter(|&time| wanted(time)).max();
+    if newest.is_some_and(|newest| newest >= legacy) {
+        return None;
+    }
+    let follows = |object: &&LegacyObject| {
+        object.generation == snapshot.generation
+            && object.index >= snapshot.index
+            && object.part != LegacyPart::Snapshot
+    };
+    let mut segments: Vec<LegacyObject> = objects().filter(follows).cloned().collect();
+    segments.sort_by_key(|segment| (segment.index, segment.part));
+    Some(Backup { snapshot: snapshot.clone(), segments })
+}
+
+impl Backup {
+    fn objects(&self) -> impl Iterator<Item = &LegacyObject> {
+        std::iter::once(&self.snapshot).chain(&self.segments)
+    }
+}
+
+/// Restores a backup. There is no TXID in version 0.3; [`Txid::ZERO`] stands for that.
+pub(super) async fn restore(
+    client: &Arc<dyn ReplicaClient>,
+    backup: Backup,
+    options: &RestoreOptions,
+    meter: &mut Meter<'_>,
+) -> Result<Restored, EngineError> {
+    let location = client.location();
+    meter.planned(backup.objects().map(|object| object.size).fold(0, u64::saturating_add), 0);
+    let created_at = backup.objects().map(|object| object.created_at).max().unwrap_or_default();
+    let ranges = fetch_ahead(client, &backup, meter.counts(), options.parallelism.max(1));
+    let (chunks, received) = mpsc::channel(1);
+    let (path, check) = (options.output.clone(), options.integrity_check);
+    let applied = spawn_blocking(move || {
+        let output = Output::create(&path)?;
+        let shape = apply::apply(&backup.snapshot, &backup.segments, received, &output, &location)?;
+        output.check_integrity(check)?;
+        output.publish()?;
+        Ok::<_, EngineError>(shape)
+    });
+    let fetched = feed(ranges, chunks, meter).await;
+    let applied = applied.await?;
+    meter.tell();
+    let (page_size, commit) = fetched.and(applied)?;
+    let (txid, verified) = (Txid::ZERO, Verified::LegacyChecksums);
+    Ok(Restored { txid, page_size, commit, created_at, bytes_fetched: meter.fetched(), verified })
+}
+
+/// The bytes of all objects, one after the other, with several ranges on their way.
+fn fetch_ahead(
+    client: &Arc<dyn ReplicaClient>,
+    backup: &Backup,
+    counts: Arc<Counts>,
+    parallelism: usize,
+) -> impl Stream<Item = Result<Bytes, EngineError>> + use<> {
+    let objects: Vec<LegacyObject> = backup.objects().cloned().collect();
+    let ranges = objects.into_iter().flat_map(|object| {
+        let (size, object) = (object.size, Arc::new(object));
+        let starts = (0..size.div_ceil(RANGE)).map(|n| n * RANGE);
+        starts.map(move |start| (Arc::clone(&object), start..size.min(start + RANGE)))
+    });
+    let client = Arc::clone(client);
+    let read = move |(object, range)| read(Arc::clone(&client), object, range, Arc::clone(&counts));
+    stream::iter(ranges).map(read).buffered(parallelism)
+}
+
+async fn read(
+    client: Arc<dyn ReplicaClient>,
+    object: Arc<LegacyObject>,
+    range: Range<u64>,
+    counts: Arc<Counts>,
+) -> Result<Bytes, EngineError> {
+    let Some(store) = client.legacy() else {
+        return Err(damaged(&client.location(), &object, "the store cannot read it"));
+    };
+    let length = range.end - range.start;
+    match patiently(&counts, length, || store.read_legacy(&object, range.clone())).await {
+        Err(StorageError::PastEnd { .. }) => {
+            Err(damaged(&client.location(), &object, "it is shorter than in the listing"))
+        }
+        other => Ok(other?),
+    }
+}
+
+fn damaged(location: &str, object: &LegacyObject, reason: impl std::fmt::Display) -> EngineError {
+    let reason = format!("{}: {reason}", object.name);
+    EngineError::Legacy { location: location.to_owned(), reason }
+}
+
+#[cfg(test)]
+mod tests {
+    use walstream_ltx::{Level, TxidRange};
+
+    use super::*;
+
+    fn object(generation: &str, index: u32, offset: Option<u64>, time: i64) -> LegacyObject {
+        LegacyObject {
+            name: String::new(),
+            generation: generation.to_owned(),
+            index,
+            part: offset.map_or(LegacyPart::Snapshot, |offset| LegacyPart::Wal { offset }),
+            size: 10,
+            created_at: Timestamp::from_millis(time),
+        }
+    }
+
+    fn ltx(time: i64) -> FileInfo {
+        let txids = TxidRange::single(Txid::FIRST).unwrap();
+        FileInfo { level: Level::SNAPSHOT, txids, size: 10, created_at: Timestamp::from_millis(time) }
+    }
+
+    fn at(millis: i64) -> Target {
+        Target::At(Timestamp::from_millis(millis))
+    }
+
+    #[test]
+    fn the_newest_snapshot_of_all_generations_and_what_follows_it() {
+        let objects = [
+            object("b", 0, Some(0), 10),
+            object("b", 0, None, 20),
+            object("a", 0, None, 30),
+            object("a", 1, Some(0), 50),
+            object("a", 0, Some(64), 45),
+            object("a", 0, Some(0), 40),
+        ];
+        let row = |target| {
+            let backup = choose(&objects, &[], &target).unwrap();
+            (
+                backup.snapshot.generation,
+                backup.segments.iter().map(|s| (s.index, s.part)).collect::<Vec<_>>(),
+            )
+        };
+        let wal = |offset| LegacyPart::Wal { offset };
+        assert_eq!(row(Target::Latest), ("a".into(), vec![(0, wal(0)), (0, wal(64)), (1, wal(0))]));
+        assert_eq!(row(at(45)), ("a".into(), vec![(0, wal(0)), (0, wal(64))]), "a time includes itself");
+        assert_eq!(row(at(29)), ("b".into(), vec![(0, wal(0))]));
+        assert_eq!(choose(&objects, &[], &at(19)), None);
+        assert_eq!(choose(&objects, &[], &Target::Txid(Txid::FIRST)), None);
+    }
+
+    #[test]
+    fn the_newer_version_wins_when_it_is_as_new() {
+        let objects = [object("a", 0, None, 30), object("a", 0, Some(0), 40)];
+        let legacy = |files: &[FileInfo], target| choose(&objects, files, &target).is_some();
+        assert!(legacy(&[ltx(39)], Target::Latest));
+        assert!(!legacy(&[ltx(40)], Target::Latest));
+        assert!(legacy(&[ltx(50)], at(45)), "no snapshot of the newer version is that old");
+        assert!(legacy(&[ltx(29)], at(45)));
+        assert!(!legacy(&[ltx(30)], at(45)));
+    }
+}
