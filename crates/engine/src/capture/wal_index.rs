@@ -110,7 +110,7 @@ fn map(connection: &Connection) -> rusqlite::Result<*const u8> {
 
 /// Copies bytes that other processes may be changing; the caller compares checksums before it believes them.
 fn copy<const N: usize>(region: *const u8, offset: usize) -> [u8; N] {
-    debug_assert!(offset + N <= REGION_SIZE as usize && offset % 4 == 0 && N % 4 == 0);
+    debug_assert!(offset + N <= REGION_SIZE as usize && offset.is_multiple_of(4) && N.is_multiple_of(4));
     let mut bytes = [0; N];
     for (word, out) in bytes.chunks_exact_mut(4).enumerate() {
         // SAFETY: `region` is 32 KiB long and page-aligned, `offset` a multiple of 4 inside it.
