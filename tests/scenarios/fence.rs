@@ -5,8 +5,8 @@
 use std::time::Duration;
 
 use walstream_test_support::compare::assert_same_rows;
-use walstream_test_support::replica::file_url;
-use walstream_test_support::{App, Moto};
+use walstream_test_support::replica::{file_url, newest_txid};
+use walstream_test_support::{App, Moto, wait_until};
 
 use crate::refusal::assert_refused;
 use crate::walstream;
@@ -53,9 +53,11 @@ fn two_databases_in_one_bucket_on_moto() {
 #[test]
 fn a_second_daemon_on_one_database() {
     let folder = tempfile::tempdir().unwrap();
-    let url = file_url(&folder.path().join("replica"));
+    let replica = folder.path().join("replica");
+    let url = file_url(&replica);
     let app = App::open(folder.path().join("shop.db"));
     let daemon = walstream().replicate(app.path(), &url).ready();
+    wait_until("the daemon has the database", DEADLINE, || newest_txid(&replica) > 0);
     let refused = walstream().run(["replicate", "-once", app.path().to_str().unwrap(), &url]);
     assert_refused(&refused, &["shop.db", "another walstream process"]);
     daemon.stop();
