@@ -236,6 +236,9 @@ impl Capture {
         let end = self.source.committed()?;
         self.covered &= locked;
         match continuity::in_process(&self.point, self.covered, &end) {
+            Next::Nothing if self.map_disagrees() => {
+                self.capture_gap(&end, "the database is not what was captured")
+            }
             Next::Nothing => {
                 self.covered = true;
                 self.map_is_ahead = false;
@@ -253,6 +256,11 @@ impl Capture {
             },
             Next::Gap(reason) => self.capture_gap(&end, reason),
         }
+    }
+
+    /// Whether a map that was built anew, of a WAL without news, is not that of the position.
+    fn map_disagrees(&self) -> bool {
+        self.map_is_ahead && self.position.checksum.is_some_and(|known| known != self.map.rolling())
     }
 
     /// Captures everything that is committed at some moment during the call.

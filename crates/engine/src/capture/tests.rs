@@ -305,6 +305,25 @@ fn a_torn_newest_file_is_set_aside_and_its_pages_are_captured_anew() {
 }
 
 #[test]
+fn a_database_file_that_was_changed_behind_the_wal_is_found_out_when_the_map_is_built_anew() {
+    let mut world = World::new(4096);
+    world.sql("INSERT INTO t VALUES (1, randomblob(30000))");
+    world.capture().checkpoint().unwrap();
+    world.sql("UPDATE t SET value = 'in the next generation of the WAL' WHERE id = 0");
+    world.capture_and_compare();
+    world.stop();
+    std::fs::remove_file(world.shadow().meta_file("walstream.map")).unwrap();
+    let file = std::fs::OpenOptions::new().write(true).open(&world.path).unwrap();
+    let inside_the_blob = 8 * 4096 + 1000;
+    std::os::unix::fs::FileExt::write_all_at(&file, &[7; 100], inside_the_blob).unwrap();
+    drop(file);
+    world.start(None);
+    world.capture().capture_all().unwrap();
+    let files = world.shadow().files_after(world.copied.txid).unwrap();
+    assert_eq!(files.len(), 1, "the change is captured, whoever made it");
+}
+
+#[test]
 fn a_long_snapshot_is_the_state_of_its_position_while_the_application_writes_on() {
     let mut world = World::new(4096);
     world.sql("INSERT INTO t VALUES (1, randomblob(300000))");
