@@ -249,5 +249,7 @@ pub(crate) fn all_shipped(unshipped: &[Unshipped]) -> Result<(), CliError> {
     };
     let message =
         format!("not everything reached the replica of {}{others}: {}", first.path.display(), first.reason);
-    Err(CliError::new(message).with_hint("nothing is lost: the next start goes on from here"))
+    Err(CliError::new(message).with_hint(
+        "what is missing is in the database and its metadata folder; keep both, the next start uploads it",
+    ))
 }

@@ -100,8 +100,8 @@ pub enum EngineError {
     },
     /// Files between two stored TXIDs are missing.
     #[error(
-        "{location}: TXIDs {} are missing: files reach {have} and go on at {next}; restore an earlier state with \
-         -txid {have}", missing_range(*have, *next)
+        "{location}: {}: files reach {have} and go on at {next}; restore an earlier state with -txid {have}",
+        missing(*have, *next)
     )]
     Gap {
         /// The replica.
@@ -135,9 +135,14 @@ pub enum EngineError {
     TaskLost(String),
 }
 
-fn missing_range(have: Txid, next: Txid) -> String {
+/// "TXID … is missing" or "TXIDs … to … are missing", of what lies between two TXIDs.
+pub(crate) fn missing(have: Txid, next: Txid) -> String {
     let (first, last) = (have.next(), next.prev());
-    if first == last { first.to_string() } else { format!("{first} to {last}") }
+    if first == last {
+        format!("TXID {first} is missing")
+    } else {
+        format!("TXIDs {first} to {last} are missing")
+    }
 }
 
 impl EngineError {

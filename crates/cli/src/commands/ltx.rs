@@ -16,7 +16,7 @@ use crate::output;
 /// List the files of a replica.
 ///
 /// Shows the LTX files that a replica holds: which level they are of, which TXIDs they cover, how large they
-/// are and when they were made. Every min_txid to max_txid is a state that can be restored with -txid.
+/// are and when they were made. Every max_txid is a state that can be restored with -txid.
 #[derive(Debug, clap::Args)]
 #[command(
     override_usage = "walstream ltx [flags] DB_PATH\nwalstream ltx [flags] REPLICA_URL",

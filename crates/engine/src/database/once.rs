@@ -4,12 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, watch};
+use walstream_ltx::Txid;
 
 use super::open::{self, Opened, Silence};
 use crate::capture::session::Position;
 use crate::clock::{Clock, SystemClock};
 use crate::error::EngineError;
 use crate::options::DatabaseOptions;
+use crate::shadow::folder::ShadowFolder;
 use crate::upload::position::Remote;
 use crate::upload::queue::{Uploaded, Uploader};
 use crate::upload::snapshot;
@@ -52,8 +54,17 @@ async fn run(
     if once.enforce_retention {
         crate::history::enforce_once(options).await?;
     }
-    opened.worker.run(|capture| capture.save_map().map(|_| ())).await?;
+    let saved = opened.worker.run(|capture| capture.save_map()).await?;
+    trim(&opened.shadow, saved)?;
     opened.worker.ask(|capture| Ok(capture.position()))
+}
+
+/// Removes local files that are uploaded and that the stored map makes superfluous. The newest one stays: it says
+/// where in the WAL the next run goes on.
+fn trim(shadow: &ShadowFolder, saved: Txid) -> Result<(), EngineError> {
+    let mut files = shadow.files()?;
+    files.pop();
+    files.into_iter().filter(|&file| file.max() <= saved).try_for_each(|file| shadow.remove(file))
 }
 
 async fn upload_pending(

@@ -9,7 +9,7 @@ use futures::future::try_join_all;
 use walstream_ltx::{Level, Timestamp, Txid, TxidRange};
 use walstream_storage::{FileInfo, ReplicaClient, TimestampSource};
 
-use crate::error::EngineError;
+use crate::error::{EngineError, missing};
 
 /// The state that is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -209,13 +209,8 @@ fn end(chain: &[&FileInfo]) -> Txid {
 }
 
 fn no_beginning(oldest: Txid) -> PlanError {
-    let missing = match oldest.prev() {
-        Txid::FIRST => format!("TXID {} is missing", Txid::FIRST),
-        last => format!("TXIDs {} to {last} are missing", Txid::FIRST),
-    };
-    PlanError::Unreachable(format!(
-        "{missing}, and no snapshot holds them; the oldest file starts at {oldest}"
-    ))
+    let missing = missing(Txid::ZERO, oldest);
+    PlanError::Unreachable(format!("{missing}, and there is no snapshot; the oldest file starts at {oldest}"))
 }
 
 fn too_early(listing: &[FileInfo]) -> PlanError {
@@ -373,7 +368,7 @@ mod tests {
     #[test]
     fn without_a_beginning_nothing_can_be_restored() {
         let listing = [file(0, 2, 2), file(0, 3, 3)];
-        let expected = "TXID 0000000000000001 is missing, and no snapshot holds them; the oldest file starts at \
+        let expected = "TXID 0000000000000001 is missing, and there is no snapshot; the oldest file starts at \
                         0000000000000002";
         assert_eq!(reason(chosen(&listing, Target::Latest)), expected);
         assert_eq!(reason(chosen(&listing, at(5))), expected);
