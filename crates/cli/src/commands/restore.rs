@@ -112,6 +112,11 @@ enum CheckArg {
     Full,
 }
 
+/// Empty for a backup of version 0.3, which has no TXIDs.
+fn txid_text(txid: Txid) -> String {
+    if txid.is_zero() { String::new() } else { txid.to_string() }
+}
+
 fn parse_txid(text: &str) -> Result<Txid, &'static str> {
     text.to_ascii_lowercase().parse().map_err(|_| "invalid txid format: write 16 hexadecimal digits")
 }
@@ -232,14 +237,14 @@ async fn restore_to(
     };
     let restored = restore(client, &options, &TerminalProgress::new()).await?;
     let elapsed = started.elapsed();
-    tracing::info!(path = %output.display(), txid = %restored.txid, ?elapsed, "database restored");
+    tracing::info!(path = %output.display(), txid = txid_text(restored.txid), ?elapsed, "database restored");
     if !args.json {
         return Ok(String::new());
     }
     Ok(output::json(&Report {
         db_path: output.display().to_string(),
         replica: kind,
-        txid: restored.txid.to_string(),
+        txid: txid_text(restored.txid),
         duration_ms: elapsed.as_millis(),
         integrity_check: match args.integrity_check {
             CheckArg::None => "none",
