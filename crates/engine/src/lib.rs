@@ -19,6 +19,8 @@ pub mod history;
 pub mod options;
 pub mod restore;
 mod shadow;
+#[cfg(test)]
+mod simulation;
 mod stream;
 #[cfg(test)]
 mod testing;

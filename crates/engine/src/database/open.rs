@@ -2,6 +2,8 @@
 //!
 //! Invariant: no TXID is given out before it is known which ones are taken, here and on the replica.
 
+use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +14,7 @@ use crate::capture::session::{Capture, Setup};
 use crate::capture::source::Source;
 use crate::clock::Clock;
 use crate::error::EngineError;
-use crate::fs::SystemDisk;
+use crate::fs::{Disk, SystemDisk};
 use crate::options::DatabaseOptions;
 use crate::shadow::folder::ShadowFolder;
 use crate::shadow::owner_lock::OwnerLock;
@@ -40,10 +42,21 @@ pub(crate) async fn open(
     permits: Arc<Semaphore>,
     silence: Silence,
 ) -> Result<Opened, EngineError> {
+    open_on(SystemDisk::like, options, clock, permits, silence).await
+}
+
+/// [`open`], with the disk for the metadata folder of the database at a path.
+pub(crate) async fn open_on<D: Disk>(
+    disk: impl FnOnce(&Path) -> io::Result<D> + Send + 'static,
+    options: &DatabaseOptions,
+    clock: Arc<dyn Clock>,
+    permits: Arc<Semaphore>,
+    silence: Silence,
+) -> Result<Opened, EngineError> {
     let permit = Arc::clone(&permits).acquire_owned().await;
     let (owner, setup, local) = {
         let options = options.clone();
-        tokio::task::spawn_blocking(move || open_local(&options, clock)).await??
+        tokio::task::spawn_blocking(move || open_local(disk, &options, clock)).await??
     };
     drop(permit);
     let remote = match silence {
@@ -90,12 +103,13 @@ async fn look(options: &DatabaseOptions, local: &Local) -> Result<Remote, Engine
     Ok(remote)
 }
 
-fn open_local(
+fn open_local<D: Disk>(
+    disk: impl FnOnce(&Path) -> io::Result<D>,
     options: &DatabaseOptions,
     clock: Arc<dyn Clock>,
 ) -> Result<(OwnerLock, Setup, Local), EngineError> {
     let path = &options.path;
-    let disk = SystemDisk::like(path).map_err(EngineError::io("open", path))?;
+    let disk = disk(path).map_err(EngineError::io("open", path))?;
     let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(".".as_ref());
     let shadow = ShadowFolder::open(&options.meta_path, folder, Arc::new(disk))?;
     let owner = OwnerLock::acquire(&options.meta_path, path)?;

@@ -1,0 +1,246 @@
+//! The daemon, one step at a time: what its tasks do in `database/`, without the tasks.
+
+use std::io::Read;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::sync::{Semaphore, watch};
+use walstream_ltx::{Level, Timestamp, Txid, TxidRange};
+use walstream_storage::{FileInfo, ReplicaClient, TimestampSource};
+
+use super::disk::FragileDisk;
+use crate::capture::session::{Capture, Position};
+use crate::capture::snapshot::Snapshot;
+use crate::clock::Clock;
+use crate::database::open::{self, Opened, Silence};
+use crate::error::EngineError;
+use crate::history::compact::{Compactor, LocalL0};
+use crate::history::enforce;
+use crate::history::retention::l0_to_delete;
+use crate::history::sources::{Limits, next_sources};
+use crate::options::DatabaseOptions;
+use crate::shadow::folder::ShadowFolder;
+use crate::upload::position::{self, Remote};
+use crate::upload::queue::{Uploaded, Uploader};
+use crate::upload::snapshot;
+
+/// A running daemon.
+pub(super) struct Daemon {
+    // Dropped in this order: readers first, then the capture.
+    pinned: Option<Snapshot>,
+    uploader: Uploader,
+    captured: watch::Sender<Txid>,
+    options: DatabaseOptions,
+    opened: Opened,
+    in_contact: bool,
+    wants_snapshot: bool,
+}
+
+impl Daemon {
+    pub(super) async fn start(
+        options: &DatabaseOptions,
+        clock: Arc<dyn Clock>,
+        disk: FragileDisk,
+    ) -> Result<Self, EngineError> {
+        let permits = Arc::new(Semaphore::new(1));
+        let mut opened =
+            open::open_on(move |_| Ok(disk), options, clock, permits, Silence::Tolerated).await?;
+        let position = opened.worker.ask(|capture| Ok(capture.position()))?;
+        let (captured, captured_seen) = watch::channel(position.txid);
+        let uploader = Uploader {
+            client: Arc::clone(&options.replica),
+            shadow: opened.shadow.clone(),
+            captured: captured_seen,
+            uploaded: watch::Sender::new(Uploaded::default()),
+            hurry: watch::Sender::new(None).subscribe(),
+            sync_interval: Duration::ZERO,
+        };
+        let remote = opened.remote.take();
+        let options = options.clone();
+        let mut daemon = Daemon {
+            pinned: None,
+            uploader,
+            captured,
+            options,
+            opened,
+            in_contact: false,
+            wants_snapshot: false,
+        };
+        if let Some(remote) = remote {
+            daemon.meet(&remote)?;
+        }
+        daemon.publish()?;
+        Ok(daemon)
+    }
+
+    pub(super) fn shadow(&self) -> &ShadowFolder {
+        &self.opened.shadow
+    }
+
+    pub(super) fn position(&self) -> Position {
+        self.opened.worker.ask(|capture| Ok(capture.position())).unwrap()
+    }
+
+    /// Whether the database must be opened anew, because another file has its name.
+    pub(super) fn is_current(&self) -> bool {
+        self.opened.worker.ask(Capture::is_current).unwrap()
+    }
+
+    /// First contact with a replica that did not answer at the start. False: it is ahead, open the database anew.
+    pub(super) async fn contact(&mut self) -> Result<bool, EngineError> {
+        if self.in_contact {
+            return Ok(true);
+        }
+        let remote = position::look(self.client()).await?;
+        self.meet(&remote)
+    }
+
+    fn meet(&mut self, remote: &Remote) -> Result<bool, EngineError> {
+        if remote.newest.is_some_and(|newest| newest.position.txid > *self.captured.borrow()) {
+            return Ok(false);
+        }
+        self.uploader.uploaded.send_replace(Uploaded { txid: remote.level0, fenced: None });
+        self.wants_snapshot |= self.opened.needs_snapshot(remote)?;
+        self.in_contact = true;
+        Ok(true)
+    }
+
+    fn publish(&mut self) -> Result<(), EngineError> {
+        self.captured.send_replace(self.position().txid);
+        self.wants_snapshot |= self.opened.worker.tell(|capture| Ok(capture.take_snapshot_need()))?;
+        Ok(())
+    }
+
+    async fn run<T: Send + 'static>(
+        &mut self,
+        work: impl FnOnce(&mut Capture) -> Result<T, EngineError> + Send + 'static,
+    ) -> Result<T, EngineError> {
+        let result = self.opened.worker.run(work).await?;
+        self.publish()?;
+        Ok(result)
+    }
+
+    pub(super) async fn capture(&mut self) -> Result<(), EngineError> {
+        self.run(|capture| capture.capture()).await.map(|_| ())
+    }
+
+    pub(super) async fn capture_all(&mut self) -> Result<(), EngineError> {
+        self.run(|capture| capture.capture_all()).await.map(|_| ())
+    }
+
+    /// True if the whole WAL is in the database file.
+    pub(super) async fn checkpoint(&mut self) -> Result<bool, EngineError> {
+        self.run(|capture| capture.checkpoint()).await.map(|sealed| sealed.complete)
+    }
+
+    pub(super) fn rest(&mut self) {
+        self.opened.worker.tell(|capture| Ok(capture.rest())).unwrap();
+    }
+
+    pub(super) async fn save_map(&mut self) -> Result<Txid, EngineError> {
+        self.run(|capture| capture.save_map()).await
+    }
+
+    pub(super) async fn upload(&mut self) -> Result<(), EngineError> {
+        if !self.in_contact {
+            return Ok(());
+        }
+        self.uploader.upload_pending().await
+    }
+
+    /// Pins the present state for a snapshot.
+    pub(super) async fn pin(&mut self) -> Result<(), EngineError> {
+        let (pinned, _) = self.run(|capture| capture.snapshot()).await?;
+        self.pinned = Some(pinned);
+        Ok(())
+    }
+
+    /// Uploads the pinned state, if there is one.
+    pub(super) async fn upload_pinned(&mut self) -> Result<(), EngineError> {
+        let Some(pinned) = self.pinned.take() else { return Ok(()) };
+        snapshot::upload(self.client(), pinned).await?;
+        self.wants_snapshot = false;
+        Ok(())
+    }
+
+    /// Everything that is committed can be restored from the replica after this.
+    pub(super) async fn ship(&mut self) -> Result<(), EngineError> {
+        self.capture_all().await?;
+        if self.wants_snapshot {
+            self.pin().await?;
+            self.upload_pinned().await?;
+        }
+        self.upload().await
+    }
+
+    /// Takes what a level has not yet from the level below.
+    pub(super) async fn compact(&mut self, level: Level, below: Level) -> Result<(), EngineError> {
+        let sources = {
+            let client = self.client();
+            let newest = listed(client, level).await?.last().map(|file| file.txids.max());
+            let (below, snapshots) = (listed(client, below).await?, listed(client, Level::SNAPSHOT).await?);
+            next_sources(&below, newest, &snapshots, &Limits::default())
+        };
+        let sources = sources.unwrap_or_else(|_hole| {
+            self.wants_snapshot = true;
+            Vec::new()
+        });
+        if sources.is_empty() {
+            return Ok(());
+        }
+        let local = Arc::new(LocalFiles { folder: self.shadow().clone() });
+        let client = Arc::clone(&self.options.replica);
+        let compactor = Compactor { client, local, limits: Limits::default() };
+        compactor.compact(level, &sources).await.map(|_| ())
+    }
+
+    /// Deletes what compaction has made superfluous, there and here.
+    pub(super) async fn retain(&mut self, now: Timestamp) -> Result<(), EngineError> {
+        let client = Arc::clone(&self.options.replica);
+        let history = &self.options.history;
+        let level1 = Level::L0.next().unwrap();
+        let (l0, l1) = (listed(&*client, Level::L0).await?, listed(&*client, level1).await?);
+        let snapshots = listed(&*client, Level::SNAPSHOT).await?;
+        let gone = l0_to_delete(&l0, &l1, &snapshots, now, history.l0_retention);
+        enforce::enforce_snapshot_retention(&*client, history, now).await?;
+        let names: Vec<_> = gone.iter().map(|file| (file.level, file.txids)).collect();
+        client.delete(&names).await?;
+        let Some(end) = gone.iter().map(|file| file.txids.max()).max() else { return Ok(()) };
+        self.release(end).await
+    }
+
+    /// As `database/keep.rs` does it.
+    async fn release(&mut self, through: Txid) -> Result<(), EngineError> {
+        let saved = self.save_map().await?;
+        let mut files = self.shadow().files()?;
+        files.pop();
+        let superfluous = files.into_iter().filter(|&file| file.max() <= through.min(saved));
+        superfluous.into_iter().try_for_each(|file| self.shadow().remove(file))
+    }
+
+    fn client(&self) -> &dyn ReplicaClient {
+        self.options.replica.as_ref()
+    }
+}
+
+async fn listed(client: &dyn ReplicaClient, level: Level) -> Result<Vec<FileInfo>, EngineError> {
+    Ok(client.list(level, Txid::FIRST, TimestampSource::Exact).await?)
+}
+
+/// Local files are read for compaction, and released by the daemon itself.
+struct LocalFiles {
+    folder: ShadowFolder,
+}
+
+impl LocalL0 for LocalFiles {
+    fn open(&self, txids: TxidRange) -> Result<Option<Box<dyn Read + Send>>, EngineError> {
+        // A compaction runs inside the runtime, as it does in the daemon.
+        debug_assert!(Handle::try_current().is_ok());
+        Ok(self.folder.open_file(txids)?.map(|file| Box::new(file) as Box<dyn Read + Send>))
+    }
+
+    fn release(&self, _through: Txid) -> Result<(), EngineError> {
+        Ok(())
+    }
+}
