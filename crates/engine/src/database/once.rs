@@ -7,6 +7,7 @@ use tokio::sync::{Semaphore, watch};
 use walstream_ltx::Txid;
 
 use super::open::{self, Opened, Silence};
+use super::ship;
 use crate::capture::session::Position;
 use crate::clock::{Clock, SystemClock};
 use crate::error::EngineError;
@@ -46,11 +47,15 @@ async fn run(
     opened.worker.run(|capture| capture.capture_all()).await?;
     let needs_snapshot = opened.worker.tell(|capture| Ok(capture.take_snapshot_need()))?;
     let snapshot = once.force_snapshot || needs_snapshot || opened.needs_snapshot(remote)?;
+    let mut uploaded = remote.level0;
     if snapshot {
         let (pinned, _) = opened.worker.run(|capture| capture.snapshot()).await?;
-        snapshot::upload(options.replica.as_ref(), pinned).await?;
+        let made = snapshot::upload(options.replica.as_ref(), pinned).await?;
+        if remote.restorable.is_zero() {
+            uploaded = ship::first_useful(uploaded, made);
+        }
     }
-    upload_pending(options, opened, remote).await?;
+    upload_after(uploaded, options, opened).await?;
     if once.enforce_retention {
         crate::history::enforce_once(options).await?;
     }
@@ -67,14 +72,10 @@ fn trim(shadow: &ShadowFolder, saved: Txid) -> Result<(), EngineError> {
     files.into_iter().filter(|&file| file.max() <= saved).try_for_each(|file| shadow.remove(file))
 }
 
-async fn upload_pending(
-    options: &DatabaseOptions,
-    opened: &Opened,
-    remote: &Remote,
-) -> Result<(), EngineError> {
+async fn upload_after(done: Txid, options: &DatabaseOptions, opened: &Opened) -> Result<(), EngineError> {
     let position = opened.worker.ask(|capture| Ok(capture.position()))?;
     let (_captured, captured) = watch::channel(position.txid);
-    let (uploaded, _uploaded) = watch::channel(Uploaded { txid: remote.level0, fenced: None });
+    let (uploaded, _uploaded) = watch::channel(Uploaded { txid: done, fenced: None });
     let (_hurry, hurry) = watch::channel(Some(Duration::ZERO));
     let uploader = Uploader {
         client: Arc::clone(&options.replica),

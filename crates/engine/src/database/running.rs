@@ -92,8 +92,9 @@ impl<'a> Running<'a> {
             hurry: hurry_seen,
             sync_interval: options.sync_interval,
         };
+        let (snapshot_made, snapshot_seen) = watch::channel(Txid::ZERO);
         let mut helpers = JoinSet::new();
-        helpers.spawn(ship::run(uploader, opened.remote.take(), contact));
+        helpers.spawn(ship::run(uploader, opened.remote.take(), contact, snapshot_seen));
         let now = Instant::now();
         Ok(Running {
             options,
@@ -109,7 +110,7 @@ impl<'a> Running<'a> {
             hurry,
             snapshot_needed: Arc::new(Notify::new()),
             snapshot_wanted: Txid::ZERO,
-            snapshot_made: watch::channel(Txid::ZERO).0,
+            snapshot_made,
             helpers,
             trouble: Trouble::new(options),
             next_capture: now,

@@ -1,9 +1,13 @@
 //! The task that ships level-0 files: first contact with the replica, then one upload after the other.
+//!
+//! Invariant: no level-0 file goes up that could not be restored because nothing before it is there. On a replica
+//! without a beginning the files wait for the first snapshot, and those that it covers are left out.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
+use walstream_ltx::Txid;
 use walstream_storage::ReplicaClient;
 
 use crate::upload::position::{self, Remote};
@@ -20,8 +24,13 @@ pub(crate) enum Contact {
     Ahead,
 }
 
-/// Runs until it is cancelled or fenced.
-pub(crate) async fn run(uploader: Uploader, known: Option<Remote>, contact: oneshot::Sender<Contact>) {
+/// Runs until it is cancelled or fenced. `snapshot` tells the last TXID of the newest snapshot on the replica.
+pub(crate) async fn run(
+    uploader: Uploader,
+    known: Option<Remote>,
+    contact: oneshot::Sender<Contact>,
+    mut snapshot: watch::Receiver<Txid>,
+) {
     let remote = match known {
         Some(remote) => remote,
         None => first_contact(&uploader.client).await,
@@ -32,9 +41,20 @@ pub(crate) async fn run(uploader: Uploader, known: Option<Remote>, contact: ones
         let _ = contact.send(Contact::Ahead);
         return;
     }
-    uploader.uploaded.send_replace(Uploaded { txid: remote.level0, fenced: None });
+    let mut start = remote.level0;
+    let has_beginning = !remote.restorable.is_zero();
     let _ = contact.send(Contact::Known(remote));
+    if !has_beginning {
+        let Ok(first) = snapshot.wait_for(|txid| !txid.is_zero()).await.map(|txid| *txid) else { return };
+        start = first_useful(start, first);
+    }
+    uploader.uploaded.send_replace(Uploaded { txid: start, fenced: None });
     uploader.run().await;
+}
+
+/// After which TXID files are to be uploaded to a replica that begins with the snapshot of `first`.
+pub(crate) fn first_useful(level0: Txid, first: Txid) -> Txid {
+    level0.max(first.prev())
 }
 
 async fn first_contact(client: &Arc<dyn ReplicaClient>) -> Remote {
