@@ -89,10 +89,12 @@ impl Uploader {
         }
     }
 
-    /// Uploads every local file that the replica lacks.
+    /// Uploads every captured file that the replica lacks. A file beyond the position may be there too: its capture
+    /// failed at the very end, and the next one gives it other content.
     pub(crate) async fn upload_pending(&self) -> Result<(), EngineError> {
-        let done = self.uploaded.borrow().txid;
-        for file in self.shadow.files_after(done)? {
+        let (done, captured) = (self.uploaded.borrow().txid, *self.captured.borrow());
+        let files = self.shadow.files_after(done)?;
+        for file in files.into_iter().filter(|&file| file.max() <= captured) {
             self.upload(file).await?;
             self.uploaded.send_modify(|uploaded| uploaded.txid = file.max());
         }
@@ -177,5 +179,34 @@ impl Failures {
             tracing::info!(replica = %uploader.client.location(), previous_errors = self.count, ?failing_for, "replica sync recovered");
         }
         *self = Failures::default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::fs::SystemDisk;
+    use crate::testing::MemoryReplica;
+
+    #[tokio::test]
+    async fn a_file_whose_capture_failed_at_its_very_end_is_not_uploaded() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = Arc::new(SystemDisk::like(folder.path()).unwrap());
+        let shadow = ShadowFolder::open(folder.path(), folder.path(), disk).unwrap();
+        let uncaptured = TxidRange::single(Txid::new(7)).unwrap();
+        std::fs::write(shadow.path(uncaptured), b"whole, but its name may not be durable").unwrap();
+        let client = Arc::new(MemoryReplica::default());
+        let uploader = Uploader {
+            client: client.clone(),
+            shadow,
+            captured: watch::Sender::new(Txid::new(6)).subscribe(),
+            uploaded: watch::Sender::new(Uploaded::default()),
+            hurry: watch::Sender::new(None).subscribe(),
+            sync_interval: Duration::ZERO,
+        };
+        uploader.upload_pending().await.unwrap();
+        assert_eq!(client.names(Level::L0), []);
     }
 }
