@@ -73,18 +73,21 @@ pub(crate) fn checksums(image: &Image, file: &File, pages: &[Pgno]) -> Result<Ch
     })
 }
 
-/// Writes a level-0 file with the given pages, each with the checksum that it must have.
+/// Writes a level-0 file with the given pages, each with the checksum that it must have. `unchanged` has the last
+/// word: whether what was read is still what was there to be read.
 pub(crate) fn write(
     shadow: &ShadowFolder,
     header: Header,
     image: &Image,
     file: &File,
     pages: impl Iterator<Item = (Pgno, Checksum)>,
+    unchanged: impl FnOnce() -> Result<(), EngineError>,
 ) -> Result<u64, EngineError> {
     let txids = header.txids;
     shadow.add(txids, |out| {
         let failed = |reason: String| EngineError::Shadow { path: shadow.path(txids), reason };
-        encode(out, header, image, file, pages, &failed)
+        let size = encode(out, header, image, file, pages, &failed)?;
+        unchanged().map(|()| size)
     })
 }
 

@@ -33,7 +33,8 @@ pub(crate) struct Image {
 }
 
 impl Image {
-    /// The database as of `end`. The whole generation is read and its checksum chain verified.
+    /// The database as of `end`. The whole generation is read and its checksum chain verified. Where the file holds
+    /// all of it the pages come from there, since the frames are then free to be written over.
     pub(crate) fn at(source: &Source, end: &WalEnd) -> Result<Self, EngineError> {
         let page_size = source.page_size(end)?;
         let database = source.path().to_owned();
@@ -47,7 +48,7 @@ impl Image {
         let stretch = wal.scan(wal.start(end)?, end, 0)?;
         Ok(Image {
             wal: Some(wal),
-            frames: stretch.pages,
+            frames: if end.is_in_file() { BTreeMap::new() } else { stretch.pages },
             database,
             page_size,
             commit: stretch.commit,
@@ -80,6 +81,11 @@ impl Image {
     /// The pages that have a frame, ascending.
     pub(crate) fn changed(&self) -> impl Iterator<Item = Pgno> {
         self.frames.keys().copied()
+    }
+
+    /// Whether anything is read from the WAL.
+    pub(crate) fn reads_frames(&self) -> bool {
+        !self.frames.is_empty()
     }
 
     /// Whether a page has a frame.

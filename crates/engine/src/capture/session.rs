@@ -292,7 +292,7 @@ impl Capture {
         let mut pages = batch::pages_of_increment(&image, self.commit);
         if batch::growth(&image, self.commit).any(|pgno| !image.holds(pgno)) {
             // A page that the growth left untouched may have its newest version in an older frame.
-            let whole = WalEnd { frames: image.point.frames, checksum: image.point.checksum, ..*end };
+            let whole = end.back_to(image.point.frames, image.point.checksum);
             image = Image::at(&self.source, &whole)?;
             pages.retain(|&pgno| image.commit().contains(pgno));
         }
@@ -355,7 +355,8 @@ impl Capture {
         let fields = HeaderFields { txids, timestamp: self.clock.now(), lineage };
         let header = batch::header(image, from.frames, fields);
         let wal_bytes = header.wal.size;
-        let size = batch::write(&self.shadow, header, image, self.source.file(), pages)?;
+        let unchanged = || self.require_generation(image);
+        let size = batch::write(&self.shadow, header, image, self.source.file(), pages, unchanged)?;
         self.position = Position { txid: txids.max(), checksum: Some(post) };
         self.commit = image.commit();
         self.point = image.point;
@@ -383,10 +384,20 @@ impl Capture {
             let nothing = WalEnd { frames: FrameCount(0), ..end };
             return Image::at(&self.source, &nothing);
         }
-        Image::at(&self.source, &WalEnd { frames, checksum: self.point.checksum, ..end })
+        Image::at(&self.source, &end.back_to(frames, self.point.checksum))
     }
 
     pub(super) fn lock_for_snapshot(&mut self) -> Result<ReadLock, EngineError> {
+    /// After a start the file may hold all frames already, so that a writer may restart the WAL while it is read. It
+    /// publishes new salts before it writes over any frame.
+    fn require_generation(&self, image: &Image) -> Result<(), EngineError> {
+        if image.reads_frames() && self.source.published()?.salts != image.point.salts {
+            let (path, reason) = (self.path().into(), "it was restarted while it was read".into());
+            return Err(EngineError::Wal { path, reason });
+        }
+        Ok(())
+    }
+
         self.source.lock_for_reader()
     }
 

@@ -109,6 +109,11 @@ impl Source {
         if !self.reader.locked {
             self.reader.begin().map_err(EngineError::sqlite(&self.path))?;
         }
+        self.published()
+    }
+
+    /// [`Source::committed`], if need be without the read lock.
+    pub(crate) fn published(&self) -> Result<WalEnd, EngineError> {
         let started = Instant::now();
         loop {
             match self.peek()? {

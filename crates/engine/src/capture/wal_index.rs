@@ -36,6 +36,20 @@ pub(crate) struct WalEnd {
     pub(crate) backfilled: FrameCount,
 }
 
+impl WalEnd {
+    /// Whether the database file holds everything that is committed. The next writer may then write over the frames,
+    /// also while somebody reads: a reader without a mark reads nothing but the file.
+    pub(crate) fn is_in_file(&self) -> bool {
+        self.frames == self.backfilled
+    }
+
+    /// An earlier commit of the same generation. The file may hold less than it, or more.
+    pub(crate) fn back_to(&self, frames: FrameCount, checksum: WalChecksum) -> Self {
+        let backfilled = if frames == self.frames { self.backfilled } else { FrameCount(0) };
+        WalEnd { frames, checksum, backfilled, ..*self }
+    }
+}
+
 const HEADER_SIZE: usize = 48;
 const BACKFILL_OFFSET: usize = 96;
 /// Size of the first region of the wal-index as SQLite maps it.
