@@ -118,9 +118,12 @@ impl PageMap {
         let mut decoder =
             Decoder::new(io::BufReader::new(open)).map_err(|error| damaged(error.to_string()))?;
         let header = decoder.header().clone();
-        let pre = header.lineage.pre_apply.filter(|&pre| pre != self.rolling);
-        if pre.is_some() || header.page_size != self.page_size {
+        if header.lineage.pre_apply.is_some_and(|pre| pre != self.rolling) {
             return Err(damaged("it does not follow the page map".into()));
+        }
+        if header.page_size != self.page_size {
+            // Such a file holds every page.
+            *self = PageMap::empty(header.page_size);
         }
         let mut changes = Changes { commit: header.commit, pages: Vec::new() };
         while let Some(page) = decoder.next_page().map_err(|error| damaged(error.to_string()))? {

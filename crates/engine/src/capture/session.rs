@@ -73,6 +73,8 @@ pub(crate) struct Capture {
     needs_snapshot: bool,
     /// As of which TXID the stored map is.
     saved_map: Txid,
+    /// The stored map, if there is any, cannot be rolled forward to the position.
+    stored_map_is_lost: bool,
 }
 
 /// What a capture needs besides the database.
@@ -114,6 +116,7 @@ impl Capture {
         let changes = batch::checksums(&image, capture.source.file(), &anchor)?;
         let last_frame = WalPoint { frames: image.point.frames.prev(), ..image.point };
         capture.write(&image, last_frame, changes.pages.iter().copied(), capture.map.rolling(), false)?;
+        // Before the anchor, so that whoever finds the anchor finds a map that leads to it.
         capture.save_map()?;
         capture.needs_snapshot = true;
         Ok(capture)
@@ -141,6 +144,7 @@ impl Capture {
                 Ok(capture)
             }
             Next::Nothing | Next::Continue(_) => {
+                capture.stored_map_is_lost = map.is_none();
                 let map_is_ahead = map.is_none();
                 let map = map.map_or_else(|| diff::map_of(&image, setup.source.file()), Ok)?;
                 let mut capture = Self::new(setup, position, &image, map);
@@ -152,6 +156,7 @@ impl Capture {
             }
         }
     }
+                capture.stored_map_is_lost = map_is_ahead;
 
     /// Goes on after the replica's newest file. Local files are older than it and are of no use any more.
     fn follow_replica(
@@ -171,6 +176,7 @@ impl Capture {
         Ok(capture)
     }
 
+        capture.stored_map_is_lost = true;
     fn new(setup: Setup, position: Position, image: &Image, map: PageMap) -> Self {
         Capture {
             source: setup.source,
@@ -190,6 +196,7 @@ impl Capture {
 
     pub(crate) fn path(&self) -> &Path {
         self.source.path()
+            stored_map_is_lost: false,
     }
 
     /// How far the database is captured.
@@ -237,6 +244,17 @@ impl Capture {
         self.covered &= locked;
         match continuity::in_process(&self.point, self.covered, &end) {
             Next::Nothing if self.map_disagrees() => {
+        let captured = self.capture_next()?;
+        if self.stored_map_is_lost && !self.map_is_ahead {
+            // What was captured is captured, whether this succeeds or not; the next capture tries again.
+            if let Err(error) = self.save_map() {
+                tracing::debug!(path = %self.path().display(), %error, "page map not stored yet");
+            }
+        }
+        Ok(captured)
+    }
+
+    fn capture_next(&mut self) -> Result<Option<Captured>, EngineError> {
                 self.capture_gap(&end, "the database is not what was captured")
             }
             Next::Nothing => {
@@ -385,6 +403,7 @@ impl Capture {
             return Image::at(&self.source, &nothing);
         }
         Image::at(&self.source, &end.back_to(frames, self.point.checksum))
+            self.stored_map_is_lost = false;
     }
 
     pub(super) fn lock_for_snapshot(&mut self) -> Result<ReadLock, EngineError> {
