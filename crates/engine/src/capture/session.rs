@@ -88,19 +88,23 @@ pub(crate) struct Setup {
 impl Capture {
     /// Finds the position to go on from: the newest local file if the replica is not ahead of it, else the
     /// replica's newest file, else the beginning. `remote` is `None` if the replica is empty, or unknown while
-    /// there is local state.
+    /// there is undamaged local state.
     pub(crate) fn resume(
         setup: Setup,
         local: Local,
         remote: Option<RemoteNewest>,
     ) -> Result<Self, EngineError> {
         let local_txid = local.newest.as_ref().map_or(Txid::ZERO, |header| header.txids.max());
-        match (local.newest, remote) {
-            (_, Some(remote)) if remote.position.txid > local_txid => {
-                Self::follow_replica(setup, local.map, remote)
-            }
-            (Some(newest), _) => Self::follow_local(setup, newest, local.map),
-            (None, _) => Self::begin(setup),
+        if let Some(remote) = remote.filter(|remote| remote.position.txid > local_txid) {
+            return Self::follow_replica(setup, local.map, remote);
+        }
+        // None of their numbers is on the replica, so they may be given out anew.
+        for &file in &local.damaged {
+            setup.shadow.remove(file)?;
+        }
+        match local.newest {
+            Some(newest) => Self::follow_local(setup, newest, local.map),
+            None => Self::begin(setup),
         }
     }
 
@@ -112,12 +116,12 @@ impl Capture {
         let map = diff::map_of(&image, setup.source.file())?;
         let position = Position { txid: Txid::FIRST, checksum: Some(map.rolling()) };
         let mut capture = Self::new(setup, position, &image, map);
+        // Before the anchor, so that whoever finds the anchor finds a map that leads to it.
+        capture.save_map()?;
         let anchor: Vec<_> = image.last_page.into_iter().collect();
         let changes = batch::checksums(&image, capture.source.file(), &anchor)?;
         let last_frame = WalPoint { frames: image.point.frames.prev(), ..image.point };
         capture.write(&image, last_frame, changes.pages.iter().copied(), capture.map.rolling(), false)?;
-        // Before the anchor, so that whoever finds the anchor finds a map that leads to it.
-        capture.save_map()?;
         capture.needs_snapshot = true;
         Ok(capture)
     }
@@ -140,11 +144,11 @@ impl Capture {
                 tracing::info!(path = %setup.source.path().display(), reason, "continuity not proven, comparing all pages");
                 let now = PageMap::empty(image.page_size());
                 let mut capture = Self::new(setup, position, &image, now);
+                capture.stored_map_is_lost = map.is_none();
                 capture.settle(map.as_ref(), image)?;
                 Ok(capture)
             }
             Next::Nothing | Next::Continue(_) => {
-                capture.stored_map_is_lost = map.is_none();
                 let map_is_ahead = map.is_none();
                 let map = map.map_or_else(|| diff::map_of(&image, setup.source.file()), Ok)?;
                 let mut capture = Self::new(setup, position, &image, map);
@@ -152,13 +156,14 @@ impl Capture {
                 capture.point = if let Next::Continue(point) = next { point } else { image.point };
                 capture.covered = false;
                 capture.map_is_ahead = map_is_ahead;
+                capture.stored_map_is_lost = map_is_ahead;
                 Ok(capture)
             }
         }
     }
-                capture.stored_map_is_lost = map_is_ahead;
 
-    /// Goes on after the replica's newest file. Local files are older than it and are of no use any more.
+    /// Goes on after the replica's newest file. Local files are older than it and are of no use any more. They go oldest
+    /// first: a damaged one at the end keeps a start without the replica from believing those before it.
     fn follow_replica(
         mut setup: Setup,
         map: Option<PageMap>,
@@ -171,12 +176,12 @@ impl Capture {
         let now = PageMap::empty(image.page_size());
         let mut capture = Self::new(setup, remote.position, &image, now);
         capture.commit = remote.commit;
+        capture.stored_map_is_lost = true;
         let base = map.filter(|map| Some(map.rolling()) == remote.position.checksum);
         capture.settle(base.as_ref(), image)?;
         Ok(capture)
     }
 
-        capture.stored_map_is_lost = true;
     fn new(setup: Setup, position: Position, image: &Image, map: PageMap) -> Self {
         Capture {
             source: setup.source,
@@ -191,12 +196,12 @@ impl Capture {
             map_is_ahead: false,
             needs_snapshot: false,
             saved_map: Txid::ZERO,
+            stored_map_is_lost: false,
         }
     }
 
     pub(crate) fn path(&self) -> &Path {
         self.source.path()
-            stored_map_is_lost: false,
     }
 
     /// How far the database is captured.
@@ -239,11 +244,6 @@ impl Capture {
 
     /// Captures what is committed, up to the limit for one file. `None`: there was nothing new.
     pub(crate) fn capture(&mut self) -> Result<Option<Captured>, EngineError> {
-        let locked = self.source.is_locked();
-        let end = self.source.committed()?;
-        self.covered &= locked;
-        match continuity::in_process(&self.point, self.covered, &end) {
-            Next::Nothing if self.map_disagrees() => {
         let captured = self.capture_next()?;
         if self.stored_map_is_lost && !self.map_is_ahead {
             // What was captured is captured, whether this succeeds or not; the next capture tries again.
@@ -255,6 +255,11 @@ impl Capture {
     }
 
     fn capture_next(&mut self) -> Result<Option<Captured>, EngineError> {
+        let locked = self.source.is_locked();
+        let end = self.source.committed()?;
+        self.covered &= locked;
+        match continuity::in_process(&self.point, self.covered, &end) {
+            Next::Nothing if self.map_disagrees() => {
                 self.capture_gap(&end, "the database is not what was captured")
             }
             Next::Nothing => {
@@ -383,11 +388,22 @@ impl Capture {
         Ok(Captured { txids, size, wal_bytes, complete: true })
     }
 
+    /// After a start the file may hold all frames already, so that a writer may restart the WAL while it is read. It
+    /// publishes new salts before it writes over any frame.
+    fn require_generation(&self, image: &Image) -> Result<(), EngineError> {
+        if image.reads_frames() && self.source.published()?.salts != image.point.salts {
+            let (path, reason) = (self.path().into(), "it was restarted while it was read".into());
+            return Err(EngineError::Wal { path, reason });
+        }
+        Ok(())
+    }
+
     /// Stores the page map; returns up to which TXID level-0 files are not needed to rebuild it.
     pub(crate) fn save_map(&mut self) -> Result<Txid, EngineError> {
         if !self.map_is_ahead && self.saved_map != self.position.txid {
             self.map.save(&self.shadow, self.position.txid)?;
             self.saved_map = self.position.txid;
+            self.stored_map_is_lost = false;
         }
         Ok(self.saved_map)
     }
@@ -403,20 +419,9 @@ impl Capture {
             return Image::at(&self.source, &nothing);
         }
         Image::at(&self.source, &end.back_to(frames, self.point.checksum))
-            self.stored_map_is_lost = false;
     }
 
     pub(super) fn lock_for_snapshot(&mut self) -> Result<ReadLock, EngineError> {
-    /// After a start the file may hold all frames already, so that a writer may restart the WAL while it is read. It
-    /// publishes new salts before it writes over any frame.
-    fn require_generation(&self, image: &Image) -> Result<(), EngineError> {
-        if image.reads_frames() && self.source.published()?.salts != image.point.salts {
-            let (path, reason) = (self.path().into(), "it was restarted while it was read".into());
-            return Err(EngineError::Wal { path, reason });
-        }
-        Ok(())
-    }
-
         self.source.lock_for_reader()
     }
 

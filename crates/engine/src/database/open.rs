@@ -60,7 +60,7 @@ pub(crate) async fn open_on<D: Disk>(
     };
     drop(permit);
     let remote = match silence {
-        Silence::Tolerated if local.newest.is_some() => look_briefly(options, &local).await?,
+        Silence::Tolerated if local.is_sound() => look_briefly(options, &local).await?,
         _ => Some(look(options, &local).await?),
     };
     let newest = remote.as_ref().and_then(|remote| remote.newest);
@@ -72,7 +72,7 @@ pub(crate) async fn open_on<D: Disk>(
 /// What to do if the replica does not answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Silence {
-    /// Go on with the local state if there is any: a daemon must capture while the store is away.
+    /// Go on with the local state if there is any and it is sound: a daemon must capture while the store is away.
     Tolerated,
     /// Give up.
     Fatal,

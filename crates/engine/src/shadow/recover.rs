@@ -1,7 +1,8 @@
 //! What the last run left in the metadata folder.
 //!
-//! Invariant: what is returned was verified whole. A torn or foreign file at the end is set aside, so that
-//! the folder ends with a file that can be trusted; the database itself tells what is missing after it.
+//! Invariant: what is returned was verified whole. Torn or foreign files at the end are named and left where they are:
+//! their numbers may have been used on the replica, so they go only when that is known. The database itself tells
+//! what is missing after the newest file that can be trusted.
 
 use std::io::BufReader;
 
@@ -18,12 +19,21 @@ pub(crate) struct Local {
     pub(crate) newest: Option<Header>,
     /// The page map as of that file, or, without files, as it was stored.
     pub(crate) map: Option<PageMap>,
+    /// Files after it that cannot be trusted.
+    pub(crate) damaged: Vec<TxidRange>,
+}
+
+impl Local {
+    /// Whether it says by itself which TXIDs are taken.
+    pub(crate) fn is_sound(&self) -> bool {
+        self.newest.is_some() && self.damaged.is_empty()
+    }
 }
 
 /// Reads the local state.
 pub(crate) fn recover(shadow: &ShadowFolder) -> Result<Local, EngineError> {
     let mut files = shadow.files()?;
-    let mut newest = None;
+    let (mut newest, mut damaged) = (None, Vec::new());
     while let Some(&file) = files.last() {
         match verified(shadow, file)? {
             Ok(header) => {
@@ -32,14 +42,13 @@ pub(crate) fn recover(shadow: &ShadowFolder) -> Result<Local, EngineError> {
             }
             Err(reason) => {
                 let path = shadow.path(file);
-                tracing::warn!(path = %path.display(), reason, "damaged level-0 file removed; its pages are captured anew");
-                shadow.remove(file)?;
-                files.pop();
+                tracing::warn!(path = %path.display(), reason, "damaged level-0 file is not used; its pages are captured anew");
+                damaged.extend(files.pop());
             }
         }
     }
     let map = rolled_map(shadow, &files, newest.as_ref());
-    Ok(Local { newest, map })
+    Ok(Local { newest, map, damaged })
 }
 
 /// The header of a file that is whole and is what its name says, or what is wrong with it.
