@@ -324,6 +324,66 @@ fn a_database_file_that_was_changed_behind_the_wal_is_found_out_when_the_map_is_
 }
 
 #[test]
+fn a_torn_file_stays_until_it_is_known_whether_the_replica_has_its_number() {
+    let mut world = World::new(4096);
+    world.sql("INSERT INTO t VALUES (1, randomblob(3000))");
+    world.capture_and_compare();
+    world.stop();
+    let newest = *world.shadow().files().unwrap().last().unwrap();
+    std::fs::write(world.shadow().path(newest), b"torn").unwrap();
+    for _ in 0..2 {
+        let local = recover(&world.shadow()).unwrap();
+        assert!(!local.is_sound());
+        assert_eq!(local.damaged, [newest]);
+    }
+}
+
+#[test]
+fn a_map_that_was_lost_is_stored_again_with_the_next_capture() {
+    let mut world = World::new(4096);
+    world.sql("INSERT INTO t VALUES (1, randomblob(200000))");
+    world.capture_and_compare();
+    world.stop();
+    std::fs::remove_file(world.shadow().meta_file("walstream.map")).unwrap();
+    world.start(None);
+    world.capture_and_compare();
+    // Killed, so that nobody stores it on the way out.
+    world.stop();
+    world.sql("INSERT INTO t VALUES (2, 'while it was down')");
+    world.checkpoint("TRUNCATE");
+    world.start(None);
+    assert!(world.capture_and_compare() <= 4, "a diff, and not every page");
+}
+
+#[test]
+fn a_map_is_rolled_forward_over_a_change_of_the_page_size() {
+    let mut world = World::new(4096);
+    world.sql("INSERT INTO t VALUES (1, randomblob(200000))");
+    world.capture_and_compare();
+    world.stop();
+    world.sql("PRAGMA journal_mode = delete; PRAGMA page_size = 1024; VACUUM; PRAGMA journal_mode = wal");
+    world.start(None);
+    world.copy.clear();
+    world.capture_and_compare();
+    world.stop();
+    world.sql("INSERT INTO t VALUES (2, 'while it was down')");
+    world.checkpoint("TRUNCATE");
+    world.start(None);
+    assert!(world.capture_and_compare() <= 8, "a diff, and not every page");
+}
+
+#[test]
+fn a_snapshot_of_a_checkpointed_database_survives_the_restart_of_the_wal() {
+    // Its reader is on mark 0: the next writer writes over the frames, and only the file is what it was.
+    let mut world = World::new(4096);
+    world.sql("INSERT INTO t VALUES (1, randomblob(30000))");
+    assert!(world.capture().checkpoint().unwrap().complete);
+    let (snapshot, _) = world.capture().snapshot().unwrap();
+    world.sql("UPDATE t SET value = randomblob(30000)");
+    snapshot.encode(&mut Vec::new()).unwrap();
+}
+
+#[test]
 fn a_long_snapshot_is_the_state_of_its_position_while_the_application_writes_on() {
     let mut world = World::new(4096);
     world.sql("INSERT INTO t VALUES (1, randomblob(300000))");
