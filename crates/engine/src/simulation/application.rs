@@ -170,14 +170,14 @@ impl Application {
             Deed::IncrementalVacuum => self.main.execute_batch("PRAGMA incremental_vacuum(5)"),
             Deed::RolledBack => rolled_back(&self.main, random),
             Deed::Savepoint => savepoint(&self.main, random),
-            Deed::Begin if !self.is_inside() => {
+            Deed::Begin if !self.is_inside() && self.is_in_wal_mode() => {
                 self.second.execute_batch("BEGIN IMMEDIATE")?;
                 insert(&self.second, random)
             }
             Deed::WriteInside if self.is_inside() => update(&self.second, random),
             Deed::Commit if self.is_inside() => self.second.execute_batch("COMMIT"),
             Deed::Rollback if self.is_inside() => self.second.execute_batch("ROLLBACK"),
-            Deed::OpenReader if self.reader.is_none() => {
+            Deed::OpenReader if self.reader.is_none() && self.is_in_wal_mode() => {
                 let reader = connect(&path_of(&self.main));
                 reader.execute_batch("BEGIN")?;
                 reader.query_row("SELECT count(*) FROM t", [], |_| Ok(()))?;

@@ -18,13 +18,16 @@ const FRAME_HEADER: usize = 24;
 pub(super) struct Files {
     database: PathBuf,
     aside: PathBuf,
+    /// The salts of the last WAL that lay there closed, and how many frames it may have had. Whoever opens it next no
+    /// longer knows which of them a checkpoint has synced.
+    closed_wal: (Vec<u8>, usize),
 }
 
 impl Files {
     /// `aside` is a folder for copies.
     pub(super) fn new(database: &Path, aside: PathBuf) -> Self {
         fs::create_dir_all(&aside).unwrap();
-        Files { database: database.to_owned(), aside }
+        Files { database: database.to_owned(), aside, closed_wal: (Vec::new(), 0) }
     }
 
     fn path(&self, suffix: &str) -> PathBuf {
@@ -66,6 +69,14 @@ impl Files {
         }
     }
 
+    /// Nobody has the database open.
+    pub(super) fn note_closed(&mut self) {
+        let wal = self.wal();
+        if wal.len() > WAL_HEADER {
+            self.closed_wal = (wal[16..24].to_vec(), (wal.len() - WAL_HEADER) / frame_size(&wal));
+        }
+    }
+
     /// What [`Files::put_back`] put there loses the end of its WAL, from some frame on that no checkpoint has synced.
     pub(super) fn lose_wal_tail(&self, random: &mut Random) {
         let (mut wal, shm) = (self.wal(), fs::read(self.copy("-shm")).unwrap_or_default());
@@ -74,8 +85,10 @@ impl Files {
         }
         let native = |at: usize| u32::from_ne_bytes(shm[at..at + 4].try_into().unwrap()) as usize;
         let (frames, backfilled) = (native(16), native(96));
-        let frame = FRAME_HEADER + u32::from_be_bytes(wal[8..12].try_into().unwrap()) as usize;
-        let kept = WAL_HEADER + frame * (backfilled + random.below(frames.saturating_sub(backfilled) + 1));
+        let (closed, closed_frames) = &self.closed_wal;
+        let synced = if closed[..] == wal[16..24] { backfilled.max(*closed_frames) } else { backfilled };
+        let kept = synced + random.below(frames.saturating_sub(synced) + 1);
+        let kept = WAL_HEADER + frame_size(&wal) * kept;
         let kept = kept.min(wal.len());
         if random.percent(50) {
             wal.truncate(kept)
@@ -103,4 +116,9 @@ impl Files {
         drop(connection);
         done && !self.path("-wal").exists()
     }
+}
+
+/// Of a WAL that has a header.
+fn frame_size(wal: &[u8]) -> usize {
+    FRAME_HEADER + u32::from_be_bytes(wal[8..12].try_into().unwrap()) as usize
 }

@@ -8,7 +8,7 @@ use rusqlite::{Connection, MAIN_DB};
 use walstream_ltx::{Checksum, Decoder, Header, Pgno, page_digest};
 
 /// Cheap to clone.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Image {
     page_size: usize,
     bytes: Arc<Vec<u8>>,
@@ -16,7 +16,8 @@ pub(super) struct Image {
 
 impl Image {
     pub(super) fn of(connection: &mut Connection) -> Self {
-        Image::new(connection.serialize(MAIN_DB).unwrap().to_vec())
+        let is_empty = connection.query_row("PRAGMA page_count", [], |row| row.get(0)) == Ok(0);
+        if is_empty { Image::default() } else { Image::new(connection.serialize(MAIN_DB).unwrap().to_vec()) }
     }
 
     /// A database file.

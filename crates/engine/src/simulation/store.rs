@@ -53,7 +53,7 @@ impl FragileStore {
         state.unlisted.clear();
     }
 
-    /// How many requests have failed so far.
+    /// How many requests have failed or were answered wrongly so far.
     pub(super) fn failed(&self) -> usize {
         self.state().failed
     }
@@ -120,8 +120,10 @@ impl ReplicaClient for FragileStore {
         times: TimestampSource,
     ) -> Result<Vec<FileInfo>, StorageError> {
         let mut files = self.ask(self.files.list(level, from, times)).await?;
-        let state = self.state();
+        let mut state = self.state();
+        let all = files.len();
         files.retain(|file| !state.unlisted.contains(&(file.level, file.txids)));
+        state.failed += all - files.len();
         Ok(files)
     }
 

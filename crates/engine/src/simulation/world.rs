@@ -242,6 +242,9 @@ impl World {
             Step::Injure(injury) => self.injure(injury),
             Step::Quiesce => self.quiesce(),
         }
+        if self.daemon.is_none() && self.application.is_none() {
+            self.files.note_closed();
+        }
     }
 
     // The application.
@@ -435,11 +438,12 @@ impl World {
         }
         let map = self.options.meta_path.join("walstream.map");
         let mut local = self.local_files();
+        // Whoever loses his own books depends on the store's: a late listing would have him fenced.
+        self.store.heal();
         let newest = local.pop();
         let lost: Vec<PathBuf> = match injury {
             Injury::FolderGone => {
                 fs::remove_dir_all(&self.options.meta_path).unwrap();
-                self.store.heal();
                 local.into_iter().chain(newest).collect()
             }
             Injury::NewestTorn => newest.into_iter().inspect(|path| self.damage(path)).collect(),
