@@ -33,28 +33,27 @@ pub(crate) struct Image {
 }
 
 impl Image {
-    /// The database as of `end`. The whole generation is read and its checksum chain verified. Where the file holds
-    /// all of it the pages come from there, since the frames are then free to be written over.
+    /// The database as of `end`. The frames of the generation are read and their checksum chain verified, unless the
+    /// file holds all of them: then a writer may write over them at any moment, and the pages come from the file.
     pub(crate) fn at(source: &Source, end: &WalEnd) -> Result<Self, EngineError> {
-        let page_size = source.page_size(end)?;
-        let database = source.path().to_owned();
-        if end.frames.0 == 0 {
-            let commit = Commit::new(source.pages_in_file(page_size)?);
-            let point = WalPoint { salts: end.salts, frames: end.frames, checksum: end.checksum };
-            let frames = BTreeMap::new();
-            return Ok(Image { wal: None, frames, database, page_size, commit, point, last_page: None });
+        if end.is_in_file() {
+            return Self::of_file(source, end);
         }
+        let page_size = source.page_size(end)?;
         let wal = WalFile::open(source.wal_path(), page_size)?;
         let stretch = wal.scan(wal.start(end)?, end, 0)?;
-        Ok(Image {
-            wal: Some(wal),
-            frames: if end.is_in_file() { BTreeMap::new() } else { stretch.pages },
-            database,
-            page_size,
-            commit: stretch.commit,
-            point: stretch.end,
-            last_page: Some(stretch.last_page),
-        })
+        Ok(Self::of_stretch(wal, source.path(), page_size, stretch))
+    }
+
+    fn of_file(source: &Source, end: &WalEnd) -> Result<Self, EngineError> {
+        let page_size = source.page_size(end)?;
+        let pages = if end.frames.0 == 0 { source.pages_in_file(page_size)? } else { end.pages };
+        let point = WalPoint { salts: end.salts, frames: end.frames, checksum: end.checksum };
+        // Nothing depends on it, so a WAL that is gone already is no error.
+        let last_page = WalFile::open(source.wal_path(), page_size).ok().and_then(|wal| wal.page_of(&point));
+        let database = source.path().to_owned();
+        let (frames, commit) = (BTreeMap::new(), Commit::new(pages));
+        Ok(Image { wal: None, frames, database, page_size, commit, point, last_page })
     }
 
     /// What a stretch of the WAL changed, and nothing else: reading other pages falls through to the file.

@@ -415,7 +415,7 @@ impl Capture {
         let frames = self.point.frames;
         if end.salts != self.point.salts {
             // Only a restart after our point can have happened, and then the file holds everything.
-            let nothing = WalEnd { frames: FrameCount(0), ..end };
+            let nothing = WalEnd { frames: FrameCount(0), backfilled: FrameCount(0), ..end };
             return Image::at(&self.source, &nothing);
         }
         Image::at(&self.source, &end.back_to(frames, self.point.checksum))

@@ -246,6 +246,15 @@ impl WalFile {
         Err(self.mismatch("its last frame is not a commit"))
     }
 
+    /// Which page the last frame before a point holds, if that frame is still there.
+    pub(crate) fn page_of(&self, point: &WalPoint) -> Option<Pgno> {
+        let mut bytes = [0; FRAME_HEADER_SIZE];
+        let offset = FrameCount(point.frames.0.checked_sub(1)?).end_offset(self.page_size);
+        self.file.read_exact_at(&mut bytes, offset).ok()?;
+        let header = FrameHeader::parse(&bytes);
+        Pgno::new(header.pgno).filter(|_| header.salts == point.salts && header.checksum == point.checksum)
+    }
+
     /// Reads the page that a frame holds.
     pub(crate) fn read_page(&self, frame: FrameCount, page: &mut [u8]) -> Result<(), EngineError> {
         self.read_exact_at(page, frame.page_offset(self.page_size))
