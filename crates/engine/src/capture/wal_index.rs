@@ -40,7 +40,7 @@ impl WalEnd {
     /// Whether the database file holds everything that is committed. The next writer may then write over the frames,
     /// also while somebody reads: a reader without a mark reads nothing but the file.
     pub(crate) fn is_in_file(&self) -> bool {
-        self.frames == self.backfilled
+        self.frames.0 == 0 || self.frames == self.backfilled
     }
 
     /// An earlier commit of the same generation. The file may hold less than it, or more.

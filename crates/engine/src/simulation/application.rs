@@ -163,8 +163,7 @@ impl Application {
             Deed::DropIndex => self.main.execute_batch("DROP INDEX IF EXISTS flags"),
             Deed::DropTable => {
                 let name = random.below(4);
-                self.main
-                    .execute_batch(&format!("DROP TABLE IF EXISTS extra{name}; DROP INDEX IF EXISTS flags"))
+                self.main.execute_batch(&format!("DROP TABLE IF EXISTS extra{name}"))
             }
             Deed::Vacuum => self.main.execute_batch("VACUUM"),
             Deed::IncrementalVacuum => self.main.execute_batch("PRAGMA incremental_vacuum(5)"),

@@ -79,3 +79,13 @@ impl Image {
         (Image { page_size, bytes: Arc::new(bytes) }, header, known)
     }
 }
+
+/// The header and the pages of a level-0 file.
+pub(super) fn contents(file: &[u8]) -> (Header, Vec<(Pgno, Vec<u8>)>) {
+    let mut decoder = Decoder::new(file).unwrap();
+    let (header, mut pages) = (decoder.header().clone(), Vec::new());
+    while let Some(page) = decoder.next_page().unwrap() {
+        pages.push((page.pgno, page.data.to_vec()));
+    }
+    (header, pages)
+}
