@@ -32,7 +32,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use self::world::World;
 
 /// Without a wish, random seeds run for this long.
-const SECONDS: u64 = 20;
+const SECONDS: u64 = 3;
 
 fn from_environment(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
