@@ -29,6 +29,9 @@ impl ShadowFolder {
         let folder = ShadowFolder { meta: meta.to_owned(), level0, disk };
         folder.remove_temporary(&folder.meta)?;
         folder.remove_temporary(&folder.level0)?;
+        // A capture that failed or was killed at its very end leaves a name that is not durable. Before anything is
+        // built on it, it must be.
+        folder.disk.sync_folder(&folder.level0).map_err(EngineError::io("sync", &folder.level0))?;
         Ok(folder)
     }
 
