@@ -96,14 +96,17 @@ impl Capture {
     ) -> Result<Self, EngineError> {
         let local_txid = local.newest.as_ref().map_or(Txid::ZERO, |header| header.txids.max());
         if let Some(remote) = remote.filter(|remote| remote.position.txid > local_txid) {
-            return Self::follow_replica(setup, local.map, remote);
+            return Self::follow_replica(setup, local.map.map(|(map, _)| map), remote);
         }
         // None of their numbers is on the replica, so they may be given out anew.
         for &file in &local.damaged {
             setup.shadow.remove(file)?;
         }
         match local.newest {
-            Some(newest) => Self::follow_local(setup, newest, local.map),
+            Some(newest) => {
+                let map = local.map.filter(|&(_, txid)| txid == local_txid).map(|(map, _)| map);
+                Self::follow_local(setup, newest, map)
+            }
             None => Self::begin(setup),
         }
     }

@@ -7,7 +7,7 @@
 use std::io::BufReader;
 
 use walstream_ltx::header::Header;
-use walstream_ltx::{TxidRange, verify};
+use walstream_ltx::{Txid, TxidRange, verify};
 
 use super::folder::ShadowFolder;
 use crate::capture::page_map::PageMap;
@@ -17,8 +17,9 @@ use crate::error::EngineError;
 pub(crate) struct Local {
     /// The header of the newest level-0 file.
     pub(crate) newest: Option<Header>,
-    /// The page map as of that file, or, without files, as it was stored.
-    pub(crate) map: Option<PageMap>,
+    /// The page map, rolled forward as far as the files lead, and the TXID that it is of: that of the newest file, or a
+    /// later one whose file is lost.
+    pub(crate) map: Option<(PageMap, Txid)>,
     /// Files after it that cannot be trusted.
     pub(crate) damaged: Vec<TxidRange>,
 }
@@ -62,7 +63,11 @@ fn verified(shadow: &ShadowFolder, file: TxidRange) -> Result<Result<Header, Str
 }
 
 /// The stored map, rolled forward over the files after it; `None` where that proves nothing.
-fn rolled_map(shadow: &ShadowFolder, files: &[TxidRange], newest: Option<&Header>) -> Option<PageMap> {
+fn rolled_map(
+    shadow: &ShadowFolder,
+    files: &[TxidRange],
+    newest: Option<&Header>,
+) -> Option<(PageMap, Txid)> {
     let (mut map, mut txid) = PageMap::load(shadow)?;
     let stored = txid;
     for file in files.iter().copied().filter(|&file| file.max() > stored) {
@@ -75,7 +80,8 @@ fn rolled_map(shadow: &ShadowFolder, files: &[TxidRange], newest: Option<&Header
         }
         txid = file.max();
     }
-    let Some(newest) = newest else { return Some(map) };
-    let agrees = newest.lineage.post_apply.is_none_or(|post| post == map.rolling());
-    (txid == newest.txids.max() && agrees).then_some(map)
+    let end = newest.map_or(Txid::ZERO, |newest| newest.txids.max());
+    let post = newest.and_then(|newest| newest.lineage.post_apply).filter(|_| txid == end);
+    let agrees = txid >= end && post.is_none_or(|post| post == map.rolling());
+    agrees.then_some((map, txid))
 }
