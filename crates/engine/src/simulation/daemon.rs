@@ -135,7 +135,11 @@ impl Daemon {
     }
 
     pub(super) fn rest(&mut self) {
-        self.opened.worker.tell(|capture| Ok(capture.rest())).unwrap();
+        let rest = |capture: &mut crate::capture::session::Capture| {
+            capture.rest();
+            Ok(())
+        };
+        self.opened.worker.tell(rest).unwrap();
     }
 
     pub(super) async fn save_map(&mut self) -> Result<Txid, EngineError> {

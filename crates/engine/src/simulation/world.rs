@@ -379,7 +379,10 @@ impl World {
                 Work::Capture => daemon.capture().await.map(|()| true),
                 Work::CaptureAll => daemon.capture_all().await.map(|()| true),
                 Work::Checkpoint => daemon.checkpoint().await.map(|_| true),
-                Work::Rest => Ok(daemon.rest()).map(|()| true),
+                Work::Rest => {
+                    daemon.rest();
+                    Ok(true)
+                }
                 Work::SaveMap => daemon.save_map().await.map(|_| true),
                 Work::Upload => daemon.upload().await.map(|()| true),
                 Work::Pin => daemon.pin().await.map(|()| true),
