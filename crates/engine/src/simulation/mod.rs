@@ -21,6 +21,7 @@ mod daemon;
 mod disk;
 mod files;
 mod image;
+mod proof;
 mod random;
 mod record;
 mod store;

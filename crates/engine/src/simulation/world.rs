@@ -8,14 +8,14 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
-use walstream_ltx::{Level, Timestamp, Txid};
+use walstream_ltx::{Level, Timestamp};
 use walstream_storage::ReplicaClient;
 
 use super::application::{self, Application, DEEDS, Deed, Habits};
 use super::daemon::Daemon;
 use super::disk::{Failure, FragileDisk};
 use super::files::Files;
-use super::image::{Image, contents};
+use super::image::Image;
 use super::random::Random;
 use super::record::Record;
 use super::store::{FragileStore, Outage};
@@ -23,7 +23,6 @@ use super::trace::Trace;
 use crate::clock::Clock;
 use crate::error::EngineError;
 use crate::options::DatabaseOptions;
-use crate::restore::{RestoreOptions, Target, Unwatched, restore};
 
 /// What may happen next.
 #[derive(Clone, Copy, Debug)]
@@ -110,24 +109,24 @@ impl Clock for StepClock {
 pub(super) struct World {
     // Printed first if a check fails, while the rest is still there to be looked at.
     trace: Trace,
-    random: Random,
-    runtime: Runtime,
+    pub(super) random: Random,
+    pub(super) runtime: Runtime,
     clock: Arc<StepClock>,
     habits: Habits,
-    daemon: Option<Daemon>,
-    application: Option<Application>,
+    pub(super) daemon: Option<Daemon>,
+    pub(super) application: Option<Application>,
     path: PathBuf,
     files: Files,
-    disk: FragileDisk,
-    store: Arc<FragileStore>,
-    options: DatabaseOptions,
-    record: Record,
+    pub(super) disk: FragileDisk,
+    pub(super) store: Arc<FragileStore>,
+    pub(super) options: DatabaseOptions,
+    pub(super) record: Record,
     backups: Vec<Image>,
     /// Why proofs of the state may be missing, so that a full copy is no waste.
-    lost: Option<&'static str>,
+    pub(super) lost: Option<&'static str>,
     /// Whether captured files were lost before they were uploaded.
-    has_holes: bool,
-    folder: tempfile::TempDir,
+    pub(super) has_holes: bool,
+    pub(super) folder: tempfile::TempDir,
 }
 
 impl World {
@@ -249,7 +248,7 @@ impl World {
 
     // The application.
 
-    fn open_application(&mut self) {
+    pub(super) fn open_application(&mut self) {
         if self.application.is_none() {
             self.application = Some(Application::open(&self.path, &self.habits));
             self.note_commit();
@@ -325,7 +324,7 @@ impl World {
 
     // The daemon.
 
-    fn start(&mut self) {
+    pub(super) fn start(&mut self) {
         if self.daemon.is_some() {
             return;
         }
@@ -352,7 +351,7 @@ impl World {
     }
 
     /// Nothing is saved, and nothing is checkpointed on the way out.
-    fn kill(&mut self) {
+    pub(super) fn kill(&mut self) {
         let alone = self.application.is_none() && self.daemon.is_some();
         if alone {
             self.files.copy_aside();
@@ -408,7 +407,7 @@ impl World {
     }
 
     /// Notes what the daemon has captured.
-    fn note(&mut self) {
+    pub(super) fn note(&mut self) {
         let now = match &mut self.application {
             Some(application) => application.image(),
             None => application::seen_by_a_stranger(&self.path),
@@ -485,103 +484,6 @@ impl World {
         let name = path.file_name().unwrap().to_string_lossy();
         let name: walstream_ltx::FileName = name.parse().unwrap();
         self.store.content(Level::L0, name.0).is_some()
-    }
-
-    // The proof.
-
-    /// Everything works again and comes to rest; then everything must be right.
-    fn quiesce(&mut self) {
-        if self.disk.is_dead() {
-            self.kill();
-        }
-        self.disk.heal();
-        self.store.heal();
-        self.open_application();
-        while !self.is_in_contact() {
-            self.start();
-        }
-        let mut daemon = self.daemon.take().unwrap();
-        let shipped = self.runtime.block_on(daemon.ship());
-        let position = daemon.position();
-        let again = self.runtime.block_on(daemon.ship());
-        assert_eq!(daemon.position(), position, "nothing happened, and still there is a new TXID");
-        self.daemon = Some(daemon);
-        self.note();
-        shipped.and(again).unwrap_or_else(|error| panic!("an error without a cause: {error}"));
-        self.lost = None;
-
-        let now = self.application.as_mut().unwrap().image();
-        let noted = self.record.image(position.txid).unwrap();
-        assert!(*noted == now, "{} is not the database: {}", position.txid, noted.difference(&now));
-        assert_eq!(position.checksum, Some(now.digest()));
-        assert_eq!(self.check(Target::Latest), Ok(position.txid));
-        let listed = self.listed();
-        for _ in 0..3 {
-            let txid = self.random.pick(&listed);
-            self.check_txid(txid);
-        }
-    }
-
-    fn is_in_contact(&mut self) -> bool {
-        let Some(mut daemon) = self.daemon.take() else { return false };
-        let known = daemon.is_current() && self.runtime.block_on(daemon.contact()).unwrap();
-        self.daemon = known.then_some(daemon);
-        known
-    }
-
-    fn check_all(&mut self) {
-        for txid in self.listed() {
-            self.check_txid(txid);
-        }
-        for file in self.store.names(Level::L0) {
-            let path = self.options.meta_path.join("ltx/0").join(walstream_ltx::FileName(file).to_string());
-            let local = fs::read(path).ok();
-            let remote = self.store.content(Level::L0, file);
-            // Not byte for byte: a flipped bit in a compressed page may say the same.
-            let same = local.is_none() || local.as_deref().map(contents) == remote.as_deref().map(contents);
-            assert!(same, "level-0 file {file} is one thing here and another there");
-        }
-    }
-
-    /// Every TXID that a file on the replica ends with.
-    fn listed(&self) -> Vec<Txid> {
-        let mut listed: Vec<Txid> =
-            Level::all().flat_map(|level| self.store.names(level)).map(|txids| txids.max()).collect();
-        listed.sort_unstable();
-        listed.dedup();
-        listed
-    }
-
-    fn check_txid(&mut self, txid: Txid) {
-        let snapshots = self.store.names(Level::SNAPSHOT);
-        let must_be_there = !self.has_holes && snapshots.iter().any(|&snapshot| snapshot.max() <= txid);
-        match self.check(Target::Txid(txid)) {
-            Ok(restored) => assert_eq!(restored, txid),
-            Err(error) => assert!(!must_be_there, "{txid} cannot be restored: {error}"),
-        }
-    }
-
-    /// Restores, and compares with what was captured under that number.
-    fn check(&mut self, target: Target) -> Result<Txid, String> {
-        let output = self.folder.path().join("restored.db");
-        let options = RestoreOptions { target, ..RestoreOptions::new(&output) };
-        let client = Arc::clone(&self.store) as Arc<dyn ReplicaClient>;
-        let restored = match self.runtime.block_on(restore(client, &options, &Unwatched)) {
-            Ok(restored) => restored,
-            Err(
-                error @ (EngineError::Gap { .. }
-                | EngineError::Unreachable { .. }
-                | EngineError::NoBackup { .. }),
-            ) => {
-                return Err(error.to_string());
-            }
-            Err(error) => panic!("{target}: {error}"),
-        };
-        let found = Image::new(fs::read(&output).unwrap());
-        fs::remove_file(output).unwrap();
-        let noted = self.record.image(restored.txid).unwrap();
-        assert!(found == *noted, "{target} is restored wrongly: {}", found.difference(noted));
-        Ok(restored.txid)
     }
 }
 
