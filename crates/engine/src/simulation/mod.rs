@@ -54,7 +54,7 @@ fn random_lives_end_well() {
     }
     let seconds = from_environment("WALSTREAM_SIM_SECONDS").unwrap_or(SECONDS);
     let end = Instant::now() + Duration::from_secs(seconds);
-    let first = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros() as u64;
+    let first = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64;
     let (mut seeds, mut steps) = (0, 0);
     while Instant::now() < end {
         steps += World::from_seed(first + seeds, false).run();

@@ -15,7 +15,7 @@ use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -32,9 +32,6 @@ use temp::TempFile;
 
 /// How much of a file one step of [`ReplicaClient::read_stream`] brings.
 const READ_STEP: u64 = 1 << 20;
-
-/// A temporary file that nobody has written to for this long belongs to a writer that died.
-const ABANDONED_AFTER: Duration = Duration::from_secs(3600);
 
 /// The store of a directory.
 #[derive(Clone, Debug)]
@@ -83,10 +80,8 @@ impl FileClient {
     fn remove_abandoned_temp_files(&self) -> Result<(), StorageError> {
         for level in Level::all() {
             for entry in entries_of(&self.folder(level))? {
-                let abandoned = temp::is_temp_name(&entry.file_name())
-                    && entry.metadata().and_then(|meta| meta.modified()).is_ok_and(is_long_ago);
-                if abandoned {
-                    let path = entry.path();
+                let path = entry.path();
+                if temp::is_temp_name(&entry.file_name()) && temp::is_abandoned(&path) {
                     match fs::remove_file(&path) {
                         Ok(()) => {
                             tracing::info!(path = %path.display(), "removed an abandoned temporary file")
@@ -294,10 +289,6 @@ fn read_at(file: &fs::File, range: Range<u64>) -> io::Result<Bytes> {
     buffers::filled(length, |memory| file.read_exact_at(memory, range.start))
 }
 
-fn is_long_ago(time: SystemTime) -> bool {
-    time.elapsed().is_ok_and(|age| age > ABANDONED_AFTER)
-}
-
 /// The time of a file in whole milliseconds, rounded down like the peer's.
 fn timestamp_of(time: SystemTime) -> Timestamp {
     let millis = match time.duration_since(UNIX_EPOCH) {
@@ -314,6 +305,8 @@ fn timestamp_of(time: SystemTime) -> Timestamp {
 mod tests {
     use super::*;
     use std::os::unix::fs::MetadataExt;
+    use std::time::Duration;
+
     use walstream_ltx::TxidRange;
 
     fn client(root: &Path, access: Option<FileAccess>) -> FileClient {
@@ -353,7 +346,8 @@ mod tests {
         let (old, new) = (folder.join(".a.ltx.1-1.tmp"), folder.join(".b.ltx.1-1.tmp"));
         fs::write(&old, "").unwrap();
         fs::write(&new, "").unwrap();
-        fs::File::open(&old).unwrap().set_modified(UNIX_EPOCH).unwrap();
+        let at_work = fs::File::open(&new).unwrap();
+        at_work.lock().unwrap();
 
         let listed = client.list(Level::L0, Txid::FIRST, TimestampSource::Listing).await.unwrap();
         assert_eq!(listed.len(), 1);

@@ -18,6 +18,9 @@ use crate::client::PutOutcome;
 use crate::config::FileAccess;
 use crate::error::StorageError;
 
+/// Where locks do not tell, a file is abandoned when it has not been written to for this long.
+const ABANDONED_AFTER: Duration = Duration::from_secs(3600);
+
 pub(super) struct TempFile {
     file: File,
     target: PathBuf,
@@ -39,6 +42,13 @@ pub(super) fn is_temp_name(name: &std::ffi::OsStr) -> bool {
     name.to_str().is_some_and(|name| name.contains(".ltx.") && name.ends_with(".tmp"))
 }
 
+/// Whether nobody works on a temporary file any more: its lock ended with its writer, or it is very old.
+pub(super) fn is_abandoned(path: &Path) -> bool {
+    let Ok(file) = File::open(path) else { return false };
+    let age = file.metadata().and_then(|meta| meta.modified()).ok().and_then(|time| time.elapsed().ok());
+    file.try_lock().is_ok() || age.is_some_and(|age| age > ABANDONED_AFTER)
+}
+
 impl TempFile {
     /// An empty file in the folder of `target`, under a name that no other writer uses. Missing folders are made.
     pub(super) fn create(target: &Path, access: Option<FileAccess>) -> Result<Self, StorageError> {
@@ -54,6 +64,8 @@ impl TempFile {
         let mode = access.map_or(0o666, |access| access.file_mode);
         let file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&path);
         let file = file.map_err(StorageError::io("create", &path))?;
+        // Says that somebody is at work on it. A file system without locks leaves it to the file's age.
+        let _ = file.try_lock();
         let temp = TempFile { file, target: target.to_owned(), cleanup: RemoveOnDrop(path) };
         if let Some(access) = access {
             let permit = || {
