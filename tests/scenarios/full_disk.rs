@@ -8,6 +8,7 @@ use walstream_test_support::replica::{file_url, newest_txid};
 use walstream_test_support::{App, SmallDisk, wait_until};
 
 use crate::refusal::assert_refused;
+use crate::site::Site;
 use crate::walstream;
 
 const NO_SPACE: &str = "no space left on device";
@@ -72,4 +73,45 @@ fn local_state_on_a_full_disk_goes_on_once_there_is_room() {
     let restored = folder.path().join("restored.db");
     walstream().restore(&url, &restored, &[]);
     assert_same_pages(app.path(), &restored);
+}
+
+/// The local disk runs full under a running daemon. It says so, the application and what is captured already are not
+/// concerned, and it goes on by itself.
+#[test]
+fn a_disk_that_runs_full_under_a_daemon_is_reported_and_survived() {
+    let Some(disk) = SmallDisk::mount(4) else { return };
+    let site = Site::new();
+    let app = site.app();
+    app.sell(3000, 1000);
+    // The replica is on a disk with room, and so is the database.
+    let mut daemon = site.daemon_with(&format!("meta-path: {}", disk.join("meta").display()), "");
+    site.wait_until_caught_up(&app);
+    app.sell(10, 100);
+    site.wait_until_caught_up(&app);
+
+    disk.fill();
+    app.sell(100, 10_000);
+    daemon.process.wait_for_output("o space left on device", Duration::from_secs(5));
+    for _ in 0..20 {
+        app.sell(1, 100);
+    }
+    site.restore(&[]);
+    disk.resize(64);
+    site.wait_until_caught_up(&app);
+    daemon.process.wait_for_output("sync recovered", Duration::from_secs(5));
+    let said = daemon.stop();
+    assert_eq!(said.stdout.lines().filter(|line| line.contains("level=ERROR")).count(), 1, "{}", said.stdout);
+    assert_eq!(site.snapshots(), 1, "a needless image");
+    site.assert_restores();
+}
+
+#[test]
+fn the_first_snapshot_needs_no_local_copy() {
+    let Some(disk) = SmallDisk::mount(1) else { return };
+    let site = Site::new();
+    let app = site.app_with_mebibytes(8);
+    let daemon = site.daemon_with(&format!("meta-path: {}", disk.join("meta").display()), "");
+    site.wait_until_caught_up(&app);
+    daemon.stop();
+    site.assert_restores();
 }

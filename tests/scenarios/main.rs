@@ -3,19 +3,33 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
+mod busy;
+mod checkpoints;
+mod container;
 mod cron;
 mod damage;
 mod downtime;
 mod exec;
 mod fence;
 mod full_disk;
+mod idle;
+mod journal_mode;
+mod local_state;
 mod lost_commit;
+mod page_size;
+mod permissions;
+mod power_cut;
 mod refusal;
 mod refused_input;
+mod replaced;
+mod second_daemon;
 mod short_life;
+mod site;
+mod sizes;
 mod twin_changes;
 mod untouched;
 mod wake_up;
+mod wal_gone;
 
 use walstream_test_support::Program;
 

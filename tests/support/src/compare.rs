@@ -1,6 +1,7 @@
 //! Whether two databases are the same.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read as _;
 use std::path::Path;
 use std::process::Command;
 
@@ -78,11 +79,33 @@ pub fn assert_sound(database: &Path) {
 #[track_caller]
 pub fn assert_same_pages(source: &Path, restored: &Path) {
     let folded = folded_copy(source);
-    let (expected, found) = (fs::read(folded.path().join("copy")).unwrap(), fs::read(restored).unwrap());
-    assert_eq!(found.len(), expected.len(), "size of {}", restored.display());
-    if let Some(at) = (0..found.len()).find(|&at| found[at] != expected[at]) {
+    let (expected, found) = (folded.path().join("copy"), restored);
+    let size = |path: &Path| fs::metadata(path).unwrap().len();
+    assert_eq!(size(found), size(&expected), "size of {}", restored.display());
+    if let Some(at) = first_difference(&expected, found) {
         panic!("{} differs from {} first at byte {at}", restored.display(), source.display());
     }
+}
+
+/// Where two files of the same size differ first; read in pieces, since they may be large.
+fn first_difference(left: &Path, right: &Path) -> Option<u64> {
+    const PIECE: u64 = 1 << 20;
+    let [mut left, mut right] = [left, right].map(|path| File::open(path).unwrap());
+    let (mut of_left, mut of_right) = (Vec::new(), Vec::new());
+    for start in (0..).step_by(PIECE as usize) {
+        for (file, piece) in [(&mut left, &mut of_left), (&mut right, &mut of_right)] {
+            piece.clear();
+            file.take(PIECE).read_to_end(piece).unwrap();
+        }
+        if of_left != of_right {
+            let at = of_left.iter().zip(&of_right).position(|(left, right)| left != right);
+            return Some(start + at.unwrap_or(of_left.len()) as u64);
+        }
+        if of_left.is_empty() {
+            return None;
+        }
+    }
+    None
 }
 
 /// A copy of a database, with its WAL folded in, named `copy` in a folder of its own.

@@ -74,6 +74,11 @@ impl Moto {
         ]
     }
 
+    /// How many requests it has answered, by its own log.
+    pub fn requests(&self) -> usize {
+        self.server.stderr().lines().filter(|line| line.contains("HTTP/1.")).count()
+    }
+
     /// One request past any client of ours. The server looks at the key of the signature at most, not at the rest.
     fn request(&self, method: &str, path: &str, body: &[u8]) -> http::Response {
         let authorization = format!(

@@ -58,12 +58,9 @@ impl Source {
         let path = fs::canonicalize(path).map_err(EngineError::io("open", path))?;
         let file = Arc::new(File::open(&path).map_err(EngineError::io("open", &path))?);
         require_database(&file, &path)?;
-        let connection = connect(&path, busy_timeout)?;
-        set_wal_mode(&connection, &path)?;
+        let reader = first_reader(&path, busy_timeout).map_err(|error| explain_lock(error, &file, &path))?;
         let mut wal_path = path.clone().into_os_string();
         wal_path.push("-wal");
-        let mut reader = Reader { connection, locked: false };
-        reader.begin().map_err(EngineError::sqlite(&path))?;
         Ok(Source {
             reader,
             spare: None,
@@ -347,6 +344,44 @@ fn set_wal_mode(connection: &Connection, path: &Path) -> Result<(), EngineError>
     }
     tracing::info!(path = %path.display(), from = before, "journal mode set to WAL");
     Ok(())
+}
+
+/// The first connection, with the read lock, on a database in WAL mode.
+fn first_reader(path: &Path, busy_timeout: Duration) -> Result<Reader, EngineError> {
+    let connection = connect(path, busy_timeout)?;
+    require_writable(&connection, path)?;
+    set_wal_mode(&connection, path)?;
+    let mut reader = Reader { connection, locked: false };
+    reader.begin().map_err(EngineError::sqlite(path))?;
+    Ok(reader)
+}
+
+/// SQLite opens a database that may not be written to for reading alone, and fails much later.
+fn require_writable(connection: &Connection, path: &Path) -> Result<(), EngineError> {
+    if connection.is_readonly("main").map_err(EngineError::sqlite(path))? {
+        let reason =
+            "this user may not write to it; replication reads and writes the database, its -wal and its -shm";
+        return Err(not_replicable(path, reason));
+    }
+    Ok(())
+}
+
+/// A lock that keeps us from opening a database, said so that its owner knows what to change.
+fn explain_lock(error: EngineError, file: &File, path: &Path) -> EngineError {
+    match error {
+        EngineError::Sqlite { source, .. } if is_busy(&source) => {
+            let mut file_format = [0; 1];
+            let is_rollback = file.read_exact_at(&mut file_format, 18).is_ok() && file_format == [1];
+            let reason = if is_rollback {
+                "its journal mode is not WAL, and cannot be set to WAL, which replication needs, while another \
+                 process has the database locked"
+            } else {
+                "another process has locked it for itself (PRAGMA locking_mode = EXCLUSIVE)"
+            };
+            not_replicable(path, reason)
+        }
+        other => other,
+    }
 }
 
 fn require_database(file: &File, path: &Path) -> Result<(), EngineError> {
