@@ -1,5 +1,7 @@
 //! The daemon is killed again and again at random moments while the application writes on. Nothing that was committed
 //! is lost, and every state that the replica lists is a sound database.
+//!
+//! `WALSTREAM_TEST_KILLS` sets how often, for a longer run: `WALSTREAM_TEST_KILLS=100 cargo nextest run -E 'binary(crash)'`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
@@ -9,11 +11,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use walstream_test_support::compare::{assert_same_pages, assert_same_rows, assert_sound};
-use walstream_test_support::replica::{file_url, files_below, reachable_txids, txids};
-use walstream_test_support::{App, Program, Running, Seed};
+use walstream_test_support::replica::{file_url, files, files_below, reachable_txids};
+use walstream_test_support::{App, Place, Program, Running, Seed};
 
 use traffic::Traffic;
 
+/// How often the daemon is killed in each test, unless the environment says otherwise.
 const KILLS: u32 = 30;
 const LONGEST_LIFE: Duration = Duration::from_millis(900);
 
@@ -36,30 +39,55 @@ l0-retention: 1s
 l0-retention-check-interval: 400ms
 ";
 
-#[test]
-fn thirty_kills_lose_nothing_and_every_listed_txid_restores() {
-    let folder = tempfile::tempdir().unwrap();
-    let replica = killed_again_and_again(folder.path(), "");
-    let listed = txids(&replica);
-    assert!(listed.len() >= 30, "the daemons shipped too little to prove anything: TXIDs {listed:?}");
-    every_txid_restores(&listed, &replica);
+fn kills() -> u32 {
+    std::env::var("WALSTREAM_TEST_KILLS").map_or(KILLS, |text| text.parse().expect("a number of kills"))
 }
 
 #[test]
-fn thirty_kills_amid_compaction_and_retention_lose_nothing() {
+fn kills_lose_nothing_and_every_listed_txid_restores() {
     let folder = tempfile::tempdir().unwrap();
-    let replica = killed_again_and_again(folder.path(), QUICK_HISTORY);
-    let reachable = reachable_txids(&replica);
-    assert_eq!(reachable.last(), txids(&replica).last(), "nothing leads to the newest TXID");
-    every_txid_restores(&reachable, &replica);
+    every_listed_txid_survives(folder.path(), &Place::directory(folder.path()));
 }
 
-/// Thirty short lives of the daemon, then one with an orderly end; returns the replica.
-fn killed_again_and_again(folder: &Path, global: &str) -> std::path::PathBuf {
+#[test]
+fn kills_beside_a_bucket_lose_nothing_and_every_listed_txid_restores_on_moto() {
+    let folder = tempfile::tempdir().unwrap();
+    every_listed_txid_survives(folder.path(), &Place::s3());
+}
+
+fn every_listed_txid_survives(folder: &Path, replica: &Place) {
+    killed_again_and_again(folder, replica, "");
+    let listed = replica.txids();
+    assert!(
+        listed.len() >= kills() as usize / 2,
+        "the daemons shipped too little to prove anything: TXIDs {listed:?}"
+    );
+    every_txid_restores(&listed, folder, replica);
+}
+
+#[test]
+fn kills_amid_compaction_and_retention_lose_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    every_reachable_txid_survives(folder.path(), &Place::directory(folder.path()));
+}
+
+#[test]
+fn kills_amid_compaction_and_retention_beside_a_bucket_lose_nothing_on_moto() {
+    let folder = tempfile::tempdir().unwrap();
+    every_reachable_txid_survives(folder.path(), &Place::s3());
+}
+
+fn every_reachable_txid_survives(folder: &Path, replica: &Place) {
+    killed_again_and_again(folder, replica, QUICK_HISTORY);
+    let reachable = reachable_txids(&replica.files());
+    assert_eq!(reachable.last(), replica.txids().last(), "nothing leads to the newest TXID");
+    every_txid_restores(&reachable, folder, replica);
+}
+
+/// Many short lives of the daemon, then one with an orderly end.
+fn killed_again_and_again(folder: &Path, replica: &Place, global: &str) {
     let mut seed = Seed::from_environment();
-    let (database, replica, config) =
-        (folder.join("shop.db"), folder.join("replica"), folder.join("config.yml"));
-    let url = file_url(&replica);
+    let (database, config, url) = (folder.join("shop.db"), folder.join("config.yml"), replica.url());
     let dbs = format!(
         "dbs:\n  - path: {}{HASTE}    replica: {{url: '{url}', sync-interval: 100ms}}\n",
         database.display()
@@ -67,7 +95,7 @@ fn killed_again_and_again(folder: &Path, global: &str) -> std::path::PathBuf {
     std::fs::write(&config, format!("{global}{dbs}")).unwrap();
 
     let traffic = Traffic::start(App::open(&database), seed.fork());
-    for _ in 0..KILLS {
+    for _ in 0..kills() {
         let daemon = walstream().replicate_config(&config);
         std::thread::sleep(seed.pause_below(LONGEST_LIFE));
         daemon.kill_9();
@@ -80,13 +108,13 @@ fn killed_again_and_again(folder: &Path, global: &str) -> std::path::PathBuf {
     walstream().restore(&url, &restored, &[]);
     assert_same_pages(app.path(), &restored);
     assert_same_rows(app.path(), &restored);
-    replica
 }
 
-fn every_txid_restores(txids: &[u64], replica: &Path) {
-    let output = replica.with_file_name("at-txid.db");
+fn every_txid_restores(txids: &[u64], folder: &Path, replica: &Place) {
+    println!("{} TXIDs are restored after {} kills", txids.len(), kills());
+    let output = folder.join("at-txid.db");
     for txid in txids {
-        walstream().restore(&file_url(replica), &output, &["-force", "-txid", &format!("{txid:016x}")]);
+        walstream().restore(&replica.url(), &output, &["-force", "-txid", &format!("{txid:016x}")]);
         assert_sound(&output);
     }
 }
@@ -102,12 +130,12 @@ fn kills_during_the_first_snapshot_leave_no_half_file_and_no_litter() {
     let app = App::open(folder.path().join("shop.db"));
     app.sell(40_000, 1000);
     let mut interrupted = 0;
-    while interrupted < KILLS / 2 {
+    while interrupted < kills() / 2 {
         let mut once = walstream().command(["replicate", "-once", app.path().to_str().unwrap(), &url]);
         let process = Running::start(&mut once);
         std::thread::sleep(seed.pause_below(Duration::from_millis(250)));
         process.kill_9();
-        if reachable_txids(&replica).is_empty() {
+        if reachable_txids(&files(&replica)).is_empty() {
             interrupted += 1;
         } else {
             walstream().restore(&url, &restored, &["-force"]);

@@ -4,9 +4,8 @@ use std::fs;
 use std::time::Duration;
 
 use walstream_test_support::compare::{assert_same_pages, assert_same_rows, assert_sound};
-use walstream_test_support::{App, Program, wait_until};
+use walstream_test_support::{App, Place, Program, wait_until};
 
-use crate::place::Place;
 use crate::{litestream, walstream};
 
 /// The writer follows a live application; the reader must find the same states as the writer does itself: the latest,

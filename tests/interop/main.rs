@@ -3,7 +3,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 mod across;
-mod place;
 mod take_over;
 
 use walstream_test_support::Program;

@@ -4,9 +4,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use walstream_test_support::compare::{assert_rows, assert_same_pages, assert_sound, rows};
-use walstream_test_support::{App, Program, wait_until};
+use walstream_test_support::{App, Place, Program, wait_until};
 
-use crate::place::Place;
 use crate::{litestream, walstream};
 
 /// What the database held when one program handed over to the next.

@@ -101,11 +101,17 @@ impl Moto {
 
     /// Every key below `prefix` in the server's bucket, in order, past the API of any client of ours.
     pub fn keys(&self, prefix: &str) -> Vec<String> {
-        let path = format!("/{}?list-type=2&max-keys=1000&prefix={prefix}", Moto::BUCKET);
-        let listing = String::from_utf8(self.request("GET", &path, b"").body).unwrap();
-        assert!(!listing.contains("<IsTruncated>true"), "more than 1000 keys below {prefix}");
-        let after_tags = listing.split("<Key>").skip(1);
-        after_tags.map(|rest| rest.split("</Key>").next().unwrap_or_default().to_owned()).collect()
+        let mut keys: Vec<String> = Vec::new();
+        loop {
+            let after = keys.last().map(|key| format!("&start-after={key}")).unwrap_or_default();
+            let path = format!("/{}?list-type=2&max-keys=1000&prefix={prefix}{after}", Moto::BUCKET);
+            let listing = String::from_utf8(self.request("GET", &path, b"").body).unwrap();
+            let after_tags = listing.split("<Key>").skip(1);
+            keys.extend(after_tags.map(|rest| rest.split("</Key>").next().unwrap_or_default().to_owned()));
+            if !listing.contains("<IsTruncated>true") {
+                return keys;
+            }
+        }
     }
 
     /// The bytes of one object.

@@ -18,23 +18,46 @@ pub fn ltx_files(replica: &Path, level: u8) -> Vec<(u64, u64, PathBuf)> {
     files
 }
 
-/// The last TXID of every file on any level, in order, each once: all that `restore -txid` must be able to give.
-pub fn txids(replica: &Path) -> Vec<u64> {
-    let mut txids: Vec<u64> =
-        (0..=9).flat_map(|level| ltx_files(replica, level)).map(|(_, last, _)| last).collect();
+/// What the name of an LTX file says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct StoredFile {
+    /// Its level.
+    pub level: u8,
+    /// Its first TXID.
+    pub first: u64,
+    /// Its last TXID.
+    pub last: u64,
+}
+
+/// The LTX files of all levels of a directory replica.
+pub fn files(replica: &Path) -> Vec<StoredFile> {
+    let of_level = |level| {
+        let files = ltx_files(replica, level).into_iter();
+        files.map(move |(first, last, _)| StoredFile { level, first, last })
+    };
+    (0..=9).flat_map(of_level).collect()
+}
+
+/// The last TXID of every file, in order, each once: all that `restore -txid` must be able to give.
+pub fn last_txids(files: &[StoredFile]) -> Vec<u64> {
+    let mut txids: Vec<u64> = files.iter().map(|file| file.last).collect();
     txids.sort_unstable();
     txids.dedup();
     txids
 }
 
-/// The TXIDs to which a chain of files leads from nothing. Less than [`txids`] once retention has deleted finer files
-/// whose work a coarser file has taken over.
-pub fn reachable_txids(replica: &Path) -> Vec<u64> {
-    let mut files: Vec<(u64, u64)> =
-        (0..=9).flat_map(|level| ltx_files(replica, level)).map(|(first, last, _)| (last, first)).collect();
-    files.sort_unstable();
+/// [`last_txids`] of a directory replica.
+pub fn txids(replica: &Path) -> Vec<u64> {
+    last_txids(&files(replica))
+}
+
+/// The TXIDs to which a chain of files leads from nothing. Less than [`last_txids`] once retention has deleted finer
+/// files whose work a coarser file has taken over.
+pub fn reachable_txids(files: &[StoredFile]) -> Vec<u64> {
+    let mut spans: Vec<(u64, u64)> = files.iter().map(|file| (file.last, file.first)).collect();
+    spans.sort_unstable();
     let mut reached = vec![0];
-    for (last, first) in files {
+    for (last, first) in spans {
         let leads_on = reached.iter().any(|&at| first <= at + 1 && at < last);
         if leads_on {
             reached.push(last);
