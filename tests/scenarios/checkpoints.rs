@@ -4,9 +4,9 @@
 use std::time::Duration;
 
 use rusqlite::Connection;
-use walstream_test_support::App;
+use walstream_test_support::{App, wait_until};
 
-use crate::site::Site;
+use crate::site::{SOON, Site};
 
 /// Checkpoints of the daemon's own, more often than any user has them.
 const HASTE: &str = "checkpoint-interval: 300ms, min-checkpoint-page-count: 100";
@@ -19,6 +19,7 @@ fn uploads_only_changes(limit: u64, trade: impl FnOnce(&Site, &App)) {
     // What walstream's read lock forbids, the application gives up after this time, as after any other reader's.
     app.connection().busy_timeout(Duration::from_millis(200)).unwrap();
     let daemon = site.daemon_with(HASTE, "");
+    wait_until("the first snapshot", SOON, || site.snapshots() == 1);
     site.wait_until_caught_up(&app);
     let before = site.stored();
     trade(&site, &app);

@@ -8,6 +8,8 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
+use crate::Stranger;
+
 /// A process that holds one SQLite connection and runs what it is told.
 pub struct AppProcess {
     child: Child,
@@ -18,8 +20,18 @@ pub struct AppProcess {
 impl AppProcess {
     /// Opens (or creates) a database in a new process; it is left in SQLite's defaults, journal mode included.
     pub fn open(database: &Path) -> AppProcess {
-        let mut child = Command::new(executable())
-            .arg(database)
+        AppProcess::start(Command::new(executable()).arg(database))
+    }
+
+    /// [`AppProcess::open`], by another user.
+    pub fn open_as(stranger: Stranger, database: &Path) -> AppProcess {
+        let mut command = Command::new(executable());
+        stranger.runs(command.arg(database));
+        AppProcess::start(&mut command)
+    }
+
+    fn start(command: &mut Command) -> AppProcess {
+        let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

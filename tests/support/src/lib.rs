@@ -18,6 +18,7 @@ pub mod program;
 pub mod replica;
 pub mod seed;
 pub mod small_disk;
+pub mod stranger;
 pub mod tools;
 pub mod wait;
 
@@ -29,5 +30,6 @@ pub use process::{Finished, Running};
 pub use program::{Daemon, Program};
 pub use seed::Seed;
 pub use small_disk::SmallDisk;
+pub use stranger::Stranger;
 pub use tools::{Tool, tool};
 pub use wait::{eventually, wait_until};
