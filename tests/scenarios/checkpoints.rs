@@ -21,13 +21,13 @@ fn uploads_only_changes(limit: u64, trade: impl FnOnce(&Site, &App)) {
     let daemon = site.daemon_with(HASTE, "");
     wait_until("the first snapshot", SOON, || site.snapshots() == 1);
     site.wait_until_caught_up(&app);
-    let before = site.stored();
+    let before = site.captured();
     trade(&site, &app);
     site.wait_until_caught_up(&app);
     let said = daemon.stop();
     assert!(!said.stdout.contains("comparing all pages"), "{}", said.stdout);
     assert_eq!(site.snapshots(), 1, "a needless image");
-    let shipped = site.stored() - before;
+    let shipped = site.captured() - before;
     assert!(shipped < limit, "{shipped} bytes");
     site.assert_restores();
     site.history();

@@ -24,20 +24,20 @@ fn moved_to_a_new_container(site: &Site, url: &str) {
 fn a_restored_database_goes_on_at_the_txid_of_the_replica_and_uploads_nothing() {
     let site = Site::new();
     moved_to_a_new_container(&site, &site.url());
-    let (stored, newest, history) = (site.stored(), site.newest_txid(), site.history());
+    let (before, newest, history) = (site.captured(), site.newest_txid(), site.history());
     // Compaction may find something to do, but that is not of the database.
-    let captured = || [0, 9].map(|level| ltx_files(&site.replica(), level));
-    let before = captured();
+    let files = || [0, 9].map(|level| ltx_files(&site.replica(), level));
+    let listed = files();
 
     let daemon = site.daemon();
     std::thread::sleep(std::time::Duration::from_secs(2));
-    assert_eq!(captured(), before, "something was uploaded");
+    assert_eq!(files(), listed, "something was uploaded");
 
     let app = site.app();
     app.sell(1, 100);
     wait_until("the next TXID", SOON, || site.newest_txid() == newest + 1);
     daemon.stop();
-    assert!(site.stored() - stored < 100_000, "{} bytes for one row", site.stored() - stored);
+    assert!(site.captured() - before < 100_000, "{} bytes for one row", site.captured() - before);
     site.assert_restores();
     site.assert_keeps(&history);
 }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
-use walstream_test_support::replica::newest_txid;
+use walstream_test_support::replica::files_below;
 use walstream_test_support::{Daemon, Moto, wait_until};
 
 use crate::site::{SOON, Site};
@@ -46,7 +46,7 @@ fn beside_a_directory() {
     site.wait_until_caught_up(&app);
     app.sell(5, 100);
     site.wait_until_caught_up(&app);
-    stays(&daemon, || (newest_txid(&site.replica()), site.stored()));
+    stays(&daemon, || files_below(&site.replica()));
     daemon.stop();
 }
 

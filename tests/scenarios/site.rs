@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 use walstream_test_support::compare::{assert_same_pages, assert_same_rows, assert_sound, rows, with_suffix};
-use walstream_test_support::replica::{bytes_below, file_url, ltx_files, newest_txid, txids};
+use walstream_test_support::replica::{file_url, ltx_files, newest_txid, txids};
 use walstream_test_support::{App, Daemon, Finished, wait_until};
 
 use crate::walstream;
@@ -94,9 +94,9 @@ impl Site {
         ltx_files(&self.replica(), 9).len()
     }
 
-    /// Bytes on the replica.
-    pub(crate) fn stored(&self) -> u64 {
-        bytes_below(&self.replica())
+    /// Bytes on level 0 of the replica, where everything goes that is captured, and where a needless copy would show.
+    pub(crate) fn captured(&self) -> u64 {
+        ltx_files(&self.replica(), 0).iter().map(|(_, _, path)| path.metadata().unwrap().len()).sum()
     }
 
     /// Waits until the replica holds what the application has committed.

@@ -17,7 +17,7 @@ fn costs_little(meanwhile: impl FnOnce(App) -> App) {
     site.wait_until_caught_up(&app);
     app.sell(50, 1000);
     daemon.stop();
-    let (stored, history) = (site.stored(), site.history());
+    let (before, history) = (site.captured(), site.history());
 
     let app = meanwhile(app);
     let daemon = site.daemon();
@@ -27,8 +27,9 @@ fn costs_little(meanwhile: impl FnOnce(App) -> App) {
     daemon.stop();
     site.assert_restores();
     site.assert_keeps(&history);
-    let shipped = site.stored() - stored;
+    let shipped = site.captured() - before;
     assert!(shipped < 1 << 20, "{shipped} bytes for some rows");
+    assert_eq!(site.snapshots(), 1, "a needless image");
 }
 
 /// Changes ten rows all over the database, checkpoints, and perhaps writes less into the WAL than was there.
