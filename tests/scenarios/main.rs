@@ -8,6 +8,7 @@ mod checkpoints;
 mod container;
 mod cron;
 mod damage;
+mod directory;
 mod downtime;
 mod exec;
 mod fence;

@@ -3,6 +3,8 @@
 //! Invariant: however it ends, by a signal, by the end of the child or because the child cannot start, what
 //! was committed is shipped first; and if it could not be, the exit code says so.
 
+mod directories;
+
 use std::process::{ExitCode, ExitStatus};
 use std::time::{Duration, Instant};
 
@@ -15,7 +17,7 @@ use walstream_storage::ReplicaConfig;
 
 use crate::commands::restore;
 use crate::commands::version::VERSION;
-use crate::config::{DatabaseConfig, GoDuration, ShutdownSettings};
+use crate::config::{DatabaseConfig, Entries, GoDuration, ShutdownSettings};
 use crate::connect::{connect, connect_for};
 use crate::error::CliError;
 use crate::exec::{Child, exit_code};
@@ -26,6 +28,8 @@ use crate::signals::{self, Signals};
 #[derive(Debug, Default)]
 pub(crate) struct Job {
     pub(crate) databases: Vec<DatabaseConfig>,
+    /// Where databases may appear while it runs.
+    pub(crate) entries: Entries,
     pub(crate) exec: Option<String>,
     pub(crate) logging: LogOptions,
     pub(crate) shutdown: ShutdownSettings,
@@ -53,13 +57,17 @@ pub(crate) async fn run(job: Job) -> Result<ExitCode, CliError> {
         None => Signals::shutdown()?,
     };
     let fleet = tokio::select! {
-        fleet = start(&job.databases) => fleet?,
+        fleet = start_job(&job) => fleet?,
         signal = signals.next_shutdown() => {
             tracing::info!(signal = signals::name(signal), "signal received while starting");
             return Ok(ExitCode::SUCCESS);
         }
     };
-    let end = serve(job.exec.as_deref(), &mut signals).await;
+    let directories = directories::follow(job.entries, &fleet, &job.databases);
+    let end = tokio::select! {
+        end = serve(job.exec.as_deref(), &mut signals) => end,
+        never = directories => match never {},
+    };
     let interrupted = end.as_ref().ok().and_then(|end| end.interrupted);
     let unshipped = shut_down(fleet, job.shutdown, &mut signals, interrupted).await;
     match end?.child {
@@ -71,11 +79,15 @@ pub(crate) async fn run(job: Job) -> Result<ExitCode, CliError> {
     }
 }
 
-/// Starts replication, after restoring what is missing.
-pub(crate) async fn start(databases: &[DatabaseConfig]) -> Result<Fleet, CliError> {
-    if databases.is_empty() {
+async fn start_job(job: &Job) -> Result<Fleet, CliError> {
+    if job.databases.is_empty() && job.entries.watched().next().is_none() {
         tracing::error!("no databases specified in configuration");
     }
+    start(&job.databases).await
+}
+
+/// Starts replication, after restoring what is missing.
+pub(crate) async fn start(databases: &[DatabaseConfig]) -> Result<Fleet, CliError> {
     for database in databases {
         restore_if_missing(database).await?;
     }

@@ -1,29 +1,43 @@
-//! Many databases in one process.
+//! Many databases in one process, which may come and go.
+//!
+//! Invariant: one task keeps the books; everybody else sends it orders. A path is replicated at most once at a time:
+//! one that comes back while it is still being released waits for the end of that.
 
+use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::join_all;
-use tokio::sync::{Semaphore, watch};
-use tokio::task::JoinSet;
+use futures::{StreamExt, stream};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Instant;
 
 use crate::clock::{Clock, SystemClock};
 use crate::database::run::{self, Shared, Shutdown, Unshipped};
 use crate::error::EngineError;
 use crate::options::DatabaseOptions;
-use crate::watch::Watch;
+use crate::watch::{FolderWatch, Watch};
 
 /// So many databases use a blocking thread at the same time.
 const WORKING_AT_ONCE: usize = 16;
 /// So many databases are compacted at the same time.
 const COMPACTING_AT_ONCE: usize = 2;
+/// So many replicas are asked at the same time before the start.
+const CHECKED_AT_ONCE: usize = 64;
+/// The start waits no longer than this for the answers of all replicas.
+const CHECKED_WITHIN: Duration = Duration::from_secs(15);
+/// A database that is released may take so long to upload what is left.
+const RELEASE_TIME: Duration = Duration::from_secs(30);
+const RELEASE_RETRY: Duration = Duration::from_millis(500);
+/// Orders that wait.
+const ORDERS: usize = 64;
 
-/// The databases that a daemon replicates.
+/// The databases that a daemon replicates. Cheap to clone; replication ends with the last clone.
+#[derive(Clone)]
 pub struct Fleet {
-    databases: JoinSet<Option<Unshipped>>,
-    shutdown: watch::Sender<Option<Shutdown>>,
-    abort: watch::Sender<bool>,
+    orders: mpsc::Sender<Order>,
+    watch: Watch,
 }
 
 /// How a fleet ends.
@@ -36,43 +50,207 @@ pub struct ShutdownOptions {
     pub abort: watch::Receiver<bool>,
 }
 
+/// What became of a database that was to be released.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Released {
+    /// It is closed, and everything is on the replica.
+    Shipped,
+    /// It is closed, and something is not on the replica.
+    Unshipped(Unshipped),
+    /// It was not replicated.
+    Unknown,
+}
+
+enum Order {
+    Add(Box<DatabaseOptions>),
+    Remove(PathBuf, oneshot::Sender<Released>),
+    Shutdown(ShutdownOptions, oneshot::Sender<Vec<Unshipped>>),
+}
+
 impl Fleet {
     /// Checks every replica once and begins to replicate. A replica that does not answer is tried again and
     /// again later on; one that can never work is an error, as it is a mistake in the configuration.
     pub async fn start(databases: Vec<DatabaseOptions>) -> Result<Fleet, EngineError> {
-        let checks = databases.iter().map(|database| database.replica.init());
-        for checked in join_all(checks).await {
-            match checked {
-                Ok(()) => {}
-                Err(error) if error.is_transient() => tracing::warn!(%error, "replica does not answer yet"),
-                Err(error) => return Err(error.into()),
-            }
-        }
-        let (shutdown, shutdown_seen) = watch::channel(None);
-        let (abort, abort_seen) = watch::channel(false);
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let shared = Shared {
-            clock,
-            watch: Watch::new(),
-            permits: Arc::new(Semaphore::new(WORKING_AT_ONCE)),
-            history_permits: Arc::new(Semaphore::new(COMPACTING_AT_ONCE)),
-            shutdown: shutdown_seen,
-            abort: abort_seen,
-        };
-        let mut set = JoinSet::new();
+        check_replicas(&databases).await?;
+        let (orders, inbox) = mpsc::channel(ORDERS);
+        let watch = Watch::new();
+        let mut members = Members::new(watch.clone());
         for options in databases {
-            set.spawn(run::live(options, shared.clone()));
+            members.add(options);
         }
-        Ok(Fleet { databases: set, shutdown, abort })
+        tokio::spawn(members.run(inbox));
+        Ok(Fleet { orders, watch })
+    }
+
+    /// Begins to replicate one more database. One that is replicated already goes on as it is.
+    pub async fn add(&self, options: DatabaseOptions) {
+        // Nobody takes orders any more once the fleet is shutting down.
+        let _ = self.orders.send(Order::Add(Box::new(options))).await;
+    }
+
+    /// Releases a database: a last capture and upload, for a limited time, and then nothing of it is open. The order is
+    /// given when this returns; the future that it returns ends when it is done.
+    pub async fn remove(&self, path: PathBuf) -> impl Future<Output = Released> + Send + use<> {
+        let (answer, released) = oneshot::channel();
+        let _ = self.orders.send(Order::Remove(path, answer)).await;
+        async move { released.await.unwrap_or(Released::Unknown) }
+    }
+
+    /// Tells what comes and goes in folders.
+    pub fn folder_watch(&self) -> FolderWatch {
+        FolderWatch::new(self.watch.clone())
     }
 
     /// Captures and uploads what is left, and closes everything. What could not be shipped is returned.
-    pub async fn shutdown(mut self, options: ShutdownOptions) -> Vec<Unshipped> {
-        let ShutdownOptions { timeout, retry_interval, abort } = options;
+    pub async fn shutdown(self, options: ShutdownOptions) -> Vec<Unshipped> {
+        let (answer, done) = oneshot::channel();
+        let _ = self.orders.send(Order::Shutdown(options, answer)).await;
+        done.await.unwrap_or_default()
+    }
+}
+
+async fn check_replicas(databases: &[DatabaseOptions]) -> Result<(), EngineError> {
+    let checks = databases.iter().map(|database| database.replica.init());
+    let mut checks = stream::iter(checks).buffer_unordered(CHECKED_AT_ONCE);
+    let deadline = Instant::now() + CHECKED_WITHIN;
+    loop {
+        match tokio::time::timeout_at(deadline, checks.next()).await {
+            Ok(None) => return Ok(()),
+            Ok(Some(Ok(()))) => {}
+            Ok(Some(Err(error))) if error.is_transient() => tracing::warn!(%error, "replica does not answer yet"),
+            Ok(Some(Err(error))) => return Err(error.into()),
+            Err(_) => {
+                tracing::warn!("not every replica answered in time, starting all the same");
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// The books of a fleet.
+struct Members {
+    by_path: HashMap<PathBuf, Member>,
+    tasks: JoinSet<Option<Unshipped>>,
+    paths: HashMap<Id, PathBuf>,
+    /// What databases could not ship that ended by themselves.
+    unshipped: Vec<Unshipped>,
+    shared: Shared,
+    abort: watch::Sender<bool>,
+}
+
+/// A database with a task.
+struct Member {
+    ending: watch::Sender<Option<Shutdown>>,
+    /// Who waits for its release.
+    releasing: Vec<oneshot::Sender<Released>>,
+    /// It is to be replicated again after its release.
+    next: Option<DatabaseOptions>,
+}
+
+impl Members {
+    fn new(watch: Watch) -> Self {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let (abort, abort_seen) = watch::channel(false);
+        let shared = Shared {
+            clock,
+            watch,
+            permits: Arc::new(Semaphore::new(WORKING_AT_ONCE)),
+            history_permits: Arc::new(Semaphore::new(COMPACTING_AT_ONCE)),
+            // Every member gets one of its own.
+            shutdown: watch::channel(None).1,
+            abort: abort_seen,
+        };
+        Members {
+            by_path: HashMap::new(),
+            tasks: JoinSet::new(),
+            paths: HashMap::new(),
+            unshipped: Vec::new(),
+            shared,
+            abort,
+        }
+    }
+
+    /// Runs until the fleet is shut down, or nobody can order anything any more.
+    async fn run(mut self, mut orders: mpsc::Receiver<Order>) {
+        loop {
+            tokio::select! {
+                order = orders.recv() => match order {
+                    Some(Order::Add(options)) => self.add(*options),
+                    Some(Order::Remove(path, answer)) => self.remove(path, answer),
+                    Some(Order::Shutdown(options, answer)) => {
+                        let _ = answer.send(self.shutdown(options).await);
+                        return;
+                    }
+                    None => return,
+                },
+                Some(ended) = self.tasks.join_next_with_id() => self.ended(ended),
+            }
+        }
+    }
+
+    fn add(&mut self, options: DatabaseOptions) {
+        match self.by_path.get_mut(&options.path) {
+            None => self.spawn(options),
+            Some(member) if member.is_leaving() => member.next = Some(options),
+            Some(_) => {}
+        }
+    }
+
+    fn spawn(&mut self, options: DatabaseOptions) {
+        let (ending, ending_seen) = watch::channel(None);
+        let shared = Shared { shutdown: ending_seen, ..self.shared.clone() };
+        let path = options.path.clone();
+        let task = self.tasks.spawn(run::live(options, shared));
+        self.paths.insert(task.id(), path.clone());
+        self.by_path.insert(path, Member { ending, releasing: Vec::new(), next: None });
+    }
+
+    fn remove(&mut self, path: PathBuf, answer: oneshot::Sender<Released>) {
+        let Some(member) = self.by_path.get_mut(&path) else {
+            // Whoever asked need not have waited.
+            let _ = answer.send(Released::Unknown);
+            return;
+        };
+        member.next = None;
+        member.releasing.push(answer);
+        let deadline = Instant::now() + RELEASE_TIME;
+        let shutdown = Shutdown { deadline, retry_interval: RELEASE_RETRY };
+        member.ending.send_if_modified(|ending| ending.replace(shutdown).is_none());
+    }
+
+    fn ended(&mut self, ended: Result<(Id, Option<Unshipped>), JoinError>) {
+        let (id, unshipped) = ended.unwrap_or_else(|error| {
+            tracing::error!(%error, "a database task ended early");
+            (error.id(), None)
+        });
+        let Some((path, member)) = self.paths.remove(&id).and_then(|path| self.by_path.remove_entry(&path)) else {
+            return;
+        };
+        if !member.is_leaving() {
+            self.unshipped.extend(unshipped);
+            return;
+        }
+        if let Some(unshipped) = &unshipped {
+            tracing::error!(path = %path.display(), error = unshipped.reason, "database released before everything was uploaded");
+        } else {
+            tracing::info!(path = %path.display(), "database released");
+        }
+        let released = unshipped.map_or(Released::Shipped, Released::Unshipped);
+        for waiting in member.releasing {
+            let _ = waiting.send(released.clone());
+        }
+        if let Some(options) = member.next {
+            self.spawn(options);
+        }
+    }
+
+    async fn shutdown(mut self, options: ShutdownOptions) -> Vec<Unshipped> {
+        let ShutdownOptions { timeout, retry_interval, abort: mut wanted } = options;
         let deadline = Instant::now() + timeout;
-        self.shutdown.send_replace(Some(Shutdown { deadline, retry_interval }));
-        let mut unshipped = Vec::new();
-        let mut wanted = abort;
+        for member in self.by_path.values_mut() {
+            member.next = None;
+            member.ending.send_replace(Some(Shutdown { deadline, retry_interval }));
+        }
         let mut aborted = false;
         loop {
             tokio::select! {
@@ -80,12 +258,18 @@ impl Fleet {
                     aborted = true;
                     self.abort.send_replace(true);
                 }
-                done = self.databases.join_next() => match done {
-                    Some(Ok(outcome)) => unshipped.extend(outcome),
+                ended = self.tasks.join_next() => match ended {
+                    Some(Ok(unshipped)) => self.unshipped.extend(unshipped),
                     Some(Err(error)) => tracing::error!(%error, "a database task ended early"),
-                    None => return unshipped,
+                    None => return self.unshipped,
                 },
             }
         }
+    }
+}
+
+impl Member {
+    fn is_leaving(&self) -> bool {
+        !self.releasing.is_empty()
     }
 }

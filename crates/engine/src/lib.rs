@@ -27,9 +27,11 @@ mod testing;
 mod upload;
 mod watch;
 
+pub use capture::database_file::is_database;
 pub use capture::session::Position;
 pub use database::once::{OnceOptions, sync_once};
 pub use database::run::Unshipped;
 pub use error::EngineError;
-pub use fleet::{Fleet, ShutdownOptions};
+pub use fleet::{Fleet, Released, ShutdownOptions};
+pub use watch::{FolderNews, FolderWatch};
 pub use options::{DatabaseOptions, HistoryOptions, default_meta_path};

@@ -125,6 +125,7 @@ fn job_of_file(arguments: &ConfigArgs) -> Result<Job, CliError> {
     let config = config::load(arguments)?;
     Ok(Job {
         databases: config.databases()?,
+        entries: config.entries,
         exec: config.exec,
         logging: config.logging,
         shutdown: config.shutdown,

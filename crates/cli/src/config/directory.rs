@@ -1,10 +1,11 @@
 //! A directory entry of `dbs`: every SQLite database in it whose name matches a pattern.
 
-use std::fs::{self, File};
-use std::io::{self, Read};
+use std::ffi::OsStr;
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
-use walstream_engine::default_meta_path;
+use walstream_engine::{default_meta_path, is_database};
 use walstream_storage::ReplicaConfig;
 
 use super::glob::Glob;
@@ -17,6 +18,8 @@ pub(crate) struct Directory {
     pub(super) path: PathBuf,
     pub(super) pattern: Glob,
     pub(super) recursive: bool,
+    /// Whether databases that appear while the daemon runs are taken, and those that are deleted released.
+    pub(super) watch: bool,
     /// Folder below which the metadata folders are laid out like the databases.
     pub(super) meta_path: Option<PathBuf>,
     /// The same with the layout `<meta-dir>/<database>-litestream`.
@@ -33,7 +36,7 @@ impl Directory {
         self.search_below(&self.path, &mut found).map_err(|(path, error)| {
             ConfigError::new(format!("cannot search directory {}: {error}", path.display()))
         })?;
-        if found.is_empty() {
+        if found.is_empty() && !self.watch {
             return Err(ConfigError::new(format!(
                 "no SQLite databases found in directory {}",
                 self.path.display()
@@ -46,11 +49,10 @@ impl Directory {
 
     /// The settings for a database below this directory, whether or not it exists.
     pub(super) fn database(&self, path: &Path) -> Option<DatabaseConfig> {
-        let relative = path.strip_prefix(&self.path).ok()?;
-        let folder = relative.parent()?;
-        if !self.names(relative) || !(self.recursive || folder == Path::new("")) {
+        if !self.covers(path) {
             return None;
         }
+        let relative = path.strip_prefix(&self.path).ok()?;
         Some(DatabaseConfig {
             path: path.to_owned(),
             meta_path: self.meta_path_of(path, relative),
@@ -59,8 +61,29 @@ impl Directory {
         })
     }
 
-    fn names(&self, path: &Path) -> bool {
-        path.file_name().and_then(|name| name.to_str()).is_some_and(|name| self.pattern.matches(name))
+    /// Whether a path is that of a database of this directory, going by its name alone.
+    pub(super) fn covers(&self, path: &Path) -> bool {
+        let Some(folder) = path.strip_prefix(&self.path).ok().and_then(Path::parent) else { return false };
+        (self.recursive || folder == Path::new("")) && path.file_name().is_some_and(|name| self.names(name))
+    }
+
+    /// Whether the databases in a folder belong to this directory. The replica may lie in it and is no part of it, nor
+    /// are metadata folders.
+    pub(super) fn searches(&self, folder: &Path) -> bool {
+        let replica = match &self.replica {
+            ReplicaConfig::File(file) => file.path.as_deref(),
+            ReplicaConfig::S3(_) => None,
+        };
+        let below = || self.recursive && folder.starts_with(&self.path) && !is_meta_folder(folder);
+        folder == self.path || (below() && Some(folder) != replica)
+    }
+
+    /// The pattern, and never a file that SQLite makes beside a database.
+    fn names(&self, name: &OsStr) -> bool {
+        let side_file = ["-wal", "-shm", "-journal"];
+        name.to_str().is_some_and(|name| {
+            self.pattern.matches(name) && !side_file.iter().any(|suffix| name.ends_with(suffix))
+        })
     }
 
     fn meta_path_of(&self, path: &Path, relative: &Path) -> PathBuf {
@@ -82,10 +105,10 @@ impl Directory {
             let entry = entry.map_err(at)?;
             let path = entry.path();
             if entry.file_type().map_err(at)?.is_dir() {
-                if self.recursive && !is_meta_folder(&path) {
+                if self.searches(&path) {
                     self.search_below(&path, found)?;
                 }
-            } else if self.names(&path) && is_database(&path) {
+            } else if self.names(&entry.file_name()) && is_database(&path) {
                 found.push(path);
             }
         }
@@ -95,15 +118,4 @@ impl Directory {
 
 fn is_meta_folder(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name.as_encoded_bytes().ends_with(b"-litestream"))
-}
-
-/// Whether a file begins as every SQLite database does. One that cannot be read is none.
-fn is_database(path: &Path) -> bool {
-    // Opening a named pipe would wait for a writer.
-    if !fs::metadata(path).is_ok_and(|metadata| metadata.is_file()) {
-        return false;
-    }
-    let mut magic = [0; 16];
-    File::open(path).and_then(|mut file| file.read_exact(&mut magic)).is_ok()
-        && magic == *b"SQLite format 3\0"
 }

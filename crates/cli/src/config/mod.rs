@@ -5,6 +5,7 @@
 
 mod directory;
 mod duration;
+mod entries;
 mod error;
 mod expand;
 mod glob;
@@ -21,6 +22,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub(crate) use duration::GoDuration;
+pub(crate) use entries::Entries;
 pub(crate) use error::ConfigError;
 pub(crate) use keys::LoggingKeys;
 pub(crate) use paths::expand_path;
@@ -34,8 +36,8 @@ use crate::logging::LogOptions;
 /// Everything a configuration file says.
 #[derive(Debug)]
 pub(crate) struct Config {
-    /// What to replicate, in the order of the file.
-    entries: Vec<Entry>,
+    /// What to replicate.
+    pub(crate) entries: Entries,
     /// Child process of `replicate`.
     pub(crate) exec: Option<String>,
     /// Log level, format and place.
@@ -59,13 +61,6 @@ impl Default for ShutdownSettings {
     fn default() -> Self {
         ShutdownSettings { timeout: Duration::from_secs(30), retry_interval: Duration::from_millis(500) }
     }
-}
-
-/// One entry of `dbs`.
-#[derive(Debug)]
-enum Entry {
-    Single(DatabaseConfig),
-    Directory(directory::Directory),
 }
 
 /// One database.
@@ -120,38 +115,12 @@ impl DatabaseConfig {
 impl Config {
     /// Every database, with directories searched.
     pub(crate) fn databases(&self) -> Result<Vec<DatabaseConfig>, ConfigError> {
-        let mut databases: Vec<DatabaseConfig> = Vec::new();
-        for entry in &self.entries {
-            let found = match entry {
-                Entry::Single(database) => vec![database.clone()],
-                Entry::Directory(directory) => directory.search()?,
-            };
-            // An entry of its own says more about a database than the directory that it lies in.
-            let known =
-                |path: &Path| databases.iter().any(|other| other.path == path) || self.is_single(path);
-            let directory = matches!(entry, Entry::Directory(_));
-            let new: Vec<_> = found.into_iter().filter(|db| !directory || !known(&db.path)).collect();
-            databases.extend(new);
-        }
-        Ok(databases)
+        self.entries.databases()
     }
 
     /// The settings for a database file, which need not exist.
     pub(crate) fn find(&self, path: &Path) -> Option<DatabaseConfig> {
-        let single = self.entries.iter().find_map(|entry| match entry {
-            Entry::Single(database) if database.path == path => Some(database.clone()),
-            _ => None,
-        });
-        single.or_else(|| {
-            self.entries.iter().find_map(|entry| match entry {
-                Entry::Directory(directory) => directory.database(path),
-                Entry::Single(_) => None,
-            })
-        })
-    }
-
-    fn is_single(&self, path: &Path) -> bool {
-        self.entries.iter().any(|entry| matches!(entry, Entry::Single(database) if database.path == path))
+        self.entries.find(path)
     }
 
     /// Prints the warnings on stderr, for commands that do not log.

@@ -3,6 +3,7 @@
 //! Precedence: a key of the replica, then the URL, then a default from the top level of the file.
 
 use std::ffi::OsStr;
+use std::path::Path;
 
 use walstream_storage::{FileConfig, ReplicaConfig, S3Config, Secret, is_url};
 
@@ -62,14 +63,22 @@ pub(crate) fn kind_of(replica: &ReplicaConfig) -> &'static str {
     }
 }
 
-/// Whether two replicas are one place.
-pub(super) fn same_place(a: &ReplicaConfig, b: &ReplicaConfig) -> bool {
-    match (a, b) {
-        (ReplicaConfig::File(a), ReplicaConfig::File(b)) => a.path == b.path,
-        (ReplicaConfig::S3(a), ReplicaConfig::S3(b)) => {
-            (&a.bucket, &a.path, &a.endpoint) == (&b.bucket, &b.path, &b.endpoint)
-        }
-        _ => false,
+/// What two replicas have in common that would write over each other's files.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub(super) enum Place<'a> {
+    File(Option<&'a Path>),
+    S3 { bucket: Option<&'a str>, path: Option<&'a str>, endpoint: Option<&'a str> },
+}
+
+/// Where a replica is.
+pub(super) fn place_of(replica: &ReplicaConfig) -> Place<'_> {
+    match replica {
+        ReplicaConfig::File(file) => Place::File(file.path.as_deref()),
+        ReplicaConfig::S3(s3) => Place::S3 {
+            bucket: s3.bucket.as_deref(),
+            path: s3.path.as_deref(),
+            endpoint: s3.endpoint.as_deref(),
+        },
     }
 }
 
@@ -157,7 +166,7 @@ fn secret(text: &Option<String>) -> Option<Secret> {
 }
 
 /// The replica of a database that was found at `relative` below a directory entry.
-pub(super) fn below(replica: &ReplicaConfig, relative: &std::path::Path) -> ReplicaConfig {
+pub(super) fn below(replica: &ReplicaConfig, relative: &Path) -> ReplicaConfig {
     let mut replica = replica.clone();
     match &mut replica {
         ReplicaConfig::File(file) => file.path = file.path.take().map(|path| path.join(relative)),

@@ -1,5 +1,6 @@
 //! From keys to a checked configuration: validation in the peer's order and words, then defaults.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::time::Duration;
 
@@ -8,9 +9,10 @@ use walstream_ltx::Level;
 
 use super::directory::Directory;
 use super::duration::GoDuration;
+use super::entries::{Entries, Entry};
 use super::keys::{DatabaseKeys, LevelKeys, Mark, ReplicaKeys, RootKeys, SnapshotKeys};
 use super::replica;
-use super::{Config, ConfigError, DatabaseConfig, DatabaseSettings, Entry, ShutdownSettings, expand_path};
+use super::{Config, ConfigError, DatabaseConfig, DatabaseSettings, ShutdownSettings, expand_path};
 use crate::logging::LogOptions;
 
 /// Checks everything and fills in defaults.
@@ -24,10 +26,10 @@ pub(super) fn resolve(mut root: RootKeys) -> Result<Config, ConfigError> {
     for (index, database) in std::mem::take(&mut root.dbs).into_iter().enumerate() {
         let number = index + 1;
         warnings.extend(obsolete(&database));
-        let entry = entry(number, database, &root, &history)?;
-        check_unique(number, &entry, &entries)?;
-        entries.push(entry);
+        entries.push(entry(number, database, &root, &history)?);
     }
+    check_unique(&entries)?;
+    let entries = Entries::new(entries);
     Ok(Config { entries, exec: root.exec.filter(|exec| !exec.is_empty()), logging, shutdown, warnings })
 }
 
@@ -208,6 +210,7 @@ fn entry(
         path: place,
         pattern: pattern.map_err(|error: super::glob::ParseGlobError| wrong(error.to_string()))?,
         recursive: keys.recursive,
+        watch: keys.watch,
         meta_path: meta(&keys.meta_path)?,
         meta_dir: meta(&keys.meta_dir)?,
         replica,
@@ -221,7 +224,6 @@ fn check_combination(keys: &DatabaseKeys) -> Result<(), &'static str> {
         (keys.path.is_some() && is_directory, "cannot specify both 'path' and 'dir'"),
         (is_directory && keys.pattern.is_none(), "'pattern' is required when using 'dir'"),
         (keys.watch && !is_directory, "'watch' can only be enabled with a directory"),
-        (keys.watch, "'watch' is not supported yet; restart when databases were added"),
         (keys.meta_dir.is_some() && !is_directory, "'meta-dir' can only be used with a directory"),
         (
             keys.meta_dir.is_some() && keys.meta_path.is_some(),
@@ -275,19 +277,18 @@ fn settings(
 }
 
 /// Two databases must not be the same one, nor share a replica, where they would destroy each other's files.
-fn check_unique(number: usize, entry: &Entry, earlier: &[Entry]) -> Result<(), ConfigError> {
-    let Entry::Single(database) = entry else { return Ok(()) };
-    for (index, other) in earlier.iter().enumerate() {
-        let Entry::Single(other) = other else { continue };
-        let first = index + 1;
-        if other.path == database.path {
+fn check_unique(entries: &[Entry]) -> Result<(), ConfigError> {
+    let (mut paths, mut places) = (HashMap::new(), HashMap::new());
+    for (number, entry) in (1..).zip(entries) {
+        let Entry::Single(database) = entry else { continue };
+        if let Some(first) = paths.insert(&database.path, number) {
             return Err(ConfigError::new(format!(
                 "database config #{number}: duplicate path {:?} (already used by database config #{first}); each \
                  database can be listed only once",
                 database.path.display().to_string()
             )));
         }
-        if replica::same_place(&other.replica, &database.replica) {
+        if let Some(first) = places.insert(replica::place_of(&database.replica), number) {
             return Err(ConfigError::new(format!(
                 "database config #{number}: its replica is already used by database config #{first}; each database \
                  needs a replica of its own"

@@ -81,7 +81,6 @@ fn mistakes_are_answered_in_the_peers_words() {
         database("dir: b, replica: {path: b}"),
         "dbs: [{dir: b, replica: {path: b}}]".to_owned(),
         "dbs: [{dir: b, pattern: '[', replica: {path: b}}]".to_owned(),
-        "dbs: [{dir: b, pattern: '*', watch: true, replica: {path: b}}]".to_owned(),
         database("watch: true"),
         database("meta-dir: b"),
         "dbs: [{dir: a, pattern: '*', meta-dir: b, meta-path: c}]".to_owned(),
@@ -189,6 +188,42 @@ fn a_directory_without_databases_is_an_error() {
     assert!(error.starts_with("no SQLite databases found in directory"), "{error}");
     let error = directory_config(Path::new("/no/such/folder"), "").databases().unwrap_err().to_string();
     assert!(error.starts_with("cannot search directory /no/such/folder"), "{error}");
+}
+
+#[test]
+fn a_watched_directory_may_be_empty() {
+    let folder = tempfile::tempdir().unwrap();
+    assert!(directory_config(folder.path(), "watch: true,").databases().unwrap().is_empty());
+    let error = directory_config(Path::new("/no/such/folder"), "watch: true,").databases().unwrap_err().to_string();
+    assert!(error.starts_with("cannot search directory /no/such/folder"), "{error}");
+}
+
+#[test]
+fn a_newcomer_is_what_a_restart_would_find() {
+    let newcomer = |text: &str, path: &str| {
+        let found = config(text).entries.newcomer(Path::new(path));
+        found.map(|database| match database.replica {
+            ReplicaConfig::File(file) => file.path.unwrap(),
+            ReplicaConfig::S3(_) => panic!(),
+        })
+    };
+    let text = "dbs:
+- {dir: /a, pattern: 'x*', replica: {path: /first}}
+- {dir: /a, pattern: '*', recursive: true, watch: true, replica: {path: /a/all}}
+- {path: /a/own, replica: {path: /own}}
+- {dir: /b, pattern: '*', replica: {path: /not-watched}}";
+    assert_eq!(newcomer(text, "/a/b/c"), Some("/a/all/b/c".into()));
+    assert_eq!(newcomer(text, "/a/x1"), Some("/first/x1".into()), "the first directory wins");
+    assert_eq!(newcomer(text, "/a/own"), None, "it is replicated anyhow");
+    assert_eq!(newcomer(text, "/b/c"), None, "nobody watches");
+    for side_file in ["/a/b-wal", "/a/b-shm", "/a/b-journal"] {
+        assert_eq!(newcomer(text, side_file), None);
+    }
+    let entries = config(text).entries;
+    assert!(entries.watches_folder(Path::new("/a")) && entries.watches_folder(Path::new("/a/b")));
+    for other in ["/a/.b-litestream", "/a/all", "/b", "/"] {
+        assert!(!entries.watches_folder(Path::new(other)), "{other}");
+    }
 }
 
 #[test]

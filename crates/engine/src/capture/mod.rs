@@ -2,7 +2,7 @@
 //!
 //! | step | module |
 //! |---|---|
-//! | the connection, the read lock, the one descriptor | [`source`] |
+//! | the connection, the read lock, the one descriptor | [`source`], [`database_file`] |
 //! | how far the WAL is committed | [`wal_index`] |
 //! | frames, salts, the checksum chain | [`wal`] |
 //! | is what comes next the continuation of it? | [`continuity`] |
@@ -18,6 +18,7 @@
 pub(crate) mod batch;
 pub(crate) mod checkpoint;
 pub(crate) mod continuity;
+pub(crate) mod database_file;
 pub(crate) mod diff;
 pub(crate) mod image;
 pub(crate) mod page_map;

@@ -3,12 +3,12 @@
 //! Invariants:
 //! - A read transaction of ours is always open. While it holds a read mark nobody can restart the WAL; while it
 //!   holds mark 0 nobody can copy frames into the database file. Either way no frame vanishes uncaptured.
-//! - The database file is opened once by us and closed after our connections: closing any descriptor of a
-//!   file drops all POSIX locks that the process has on it. The `-shm` file is never opened by us.
+//! - The database file is opened once by us ([`super::database_file`]) and closed after our connections: closing any
+//!   descriptor of a file drops all POSIX locks that the process has on it. The `-shm` file is never opened by us.
 
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, ffi};
 use walstream_ltx::PageSize;
 
+use super::database_file::{DatabaseFile, Identity, MAGIC};
 use super::wal_index::{self, WalEnd};
 use crate::error::EngineError;
 
@@ -33,7 +34,7 @@ pub(crate) struct Source {
     spare: Option<Connection>,
     /// Lives as long as the read lock that was given to a reader of its own.
     other_reader: Weak<()>,
-    file: Arc<File>,
+    file: Arc<DatabaseFile>,
     path: PathBuf,
     wal_path: PathBuf,
     busy_timeout: Duration,
@@ -48,7 +49,7 @@ struct Reader {
 /// A read transaction of its own, for a reader that outlives the next checkpoint.
 pub(crate) struct ReadLock {
     _connection: Connection,
-    file: Arc<File>,
+    file: Arc<DatabaseFile>,
     _alive: Arc<()>,
 }
 
@@ -56,7 +57,7 @@ impl Source {
     /// Opens a database, sets WAL mode if it is not set, and takes the read lock.
     pub(crate) fn open(path: &Path, busy_timeout: Duration) -> Result<Self, EngineError> {
         let path = fs::canonicalize(path).map_err(EngineError::io("open", path))?;
-        let file = Arc::new(File::open(&path).map_err(EngineError::io("open", &path))?);
+        let file = DatabaseFile::open(&path).map_err(EngineError::io("open", &path))?;
         require_database(&file, &path)?;
         let reader = first_reader(&path, busy_timeout).map_err(|error| explain_lock(error, &file, &path))?;
         let mut wal_path = path.clone().into_os_string();
@@ -81,16 +82,14 @@ impl Source {
     }
 
     /// The descriptor of the database file. Nobody may open another one.
-    pub(crate) fn file(&self) -> &Arc<File> {
+    pub(crate) fn file(&self) -> &File {
         &self.file
     }
 
     /// Whether the path still leads to the file that we have open.
     pub(crate) fn is_current(&self) -> Result<bool, EngineError> {
-        let identity = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
-        let ours = self.file.metadata().map(identity).map_err(EngineError::io("read", &self.path))?;
-        match fs::metadata(&self.path).map(identity) {
-            Ok(there) => Ok(there == ours),
+        match fs::metadata(&self.path) {
+            Ok(there) => Ok(Identity::of(&there) == self.file.identity()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(EngineError::io("read", &self.path)(error)),
         }
@@ -385,9 +384,9 @@ fn explain_lock(error: EngineError, file: &File, path: &Path) -> EngineError {
 }
 
 fn require_database(file: &File, path: &Path) -> Result<(), EngineError> {
-    let mut magic = [0; 16];
+    let mut magic = [0; MAGIC.len()];
     match file.read_exact_at(&mut magic, 0) {
-        Ok(()) if &magic == b"SQLite format 3\0" => Ok(()),
+        Ok(()) if magic == MAGIC => Ok(()),
         Ok(()) => Err(not_replicable(path, "it is not a SQLite database")),
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
             Err(not_replicable(path, "it is empty; replication begins with its first write"))

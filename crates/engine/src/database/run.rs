@@ -1,7 +1,7 @@
 //! The life of one database in a fleet: opened, replicated, opened anew when that is needed, closed at the end.
 //!
-//! Invariant: whatever fails, the task goes on trying until the fleet shuts down, and then it still tries to
-//! ship what there is for as long as the shutdown allows.
+//! Invariant: whatever fails, the task goes on trying until it is told to end, and then it still tries to
+//! ship what there is for as long as that allows. A database that is deleted is waited for.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -39,7 +39,7 @@ pub struct Unshipped {
     pub reason: String,
 }
 
-/// What a database shares with the others of its fleet.
+/// What a database shares with the others of its fleet, and how it alone learns that it is to end.
 #[derive(Clone)]
 pub(crate) struct Shared {
     pub(crate) clock: Arc<dyn Clock>,
@@ -59,7 +59,7 @@ impl Shared {
         *self.shutdown.borrow()
     }
 
-    /// Waits until the fleet is told to end, or is gone.
+    /// Waits until this database is told to end, or the fleet is gone.
     pub(crate) async fn end(&self) {
         let mut shutdown = self.shutdown.clone();
         let _ = shutdown.wait_for(Option::is_some).await;
@@ -68,11 +68,15 @@ impl Shared {
     /// Waits until nothing may be waited for any longer.
     pub(crate) async fn out_of_time(&self) -> &'static str {
         self.end().await;
-        let deadline = self.ending().map_or_else(Instant::now, |shutdown| shutdown.deadline);
-        let mut abort = self.abort.clone();
-        tokio::select! {
-            () = tokio::time::sleep_until(deadline) => "the time for the shutdown is up",
-            _ = abort.wait_for(|&abort| abort) => "the operator did not wait",
+        let (mut shutdown, mut abort) = (self.shutdown.clone(), self.abort.clone());
+        loop {
+            let deadline = shutdown.borrow_and_update().map_or_else(Instant::now, |shutdown| shutdown.deadline);
+            tokio::select! {
+                () = tokio::time::sleep_until(deadline) => return "the time for the last uploads is up",
+                _ = abort.wait_for(|&abort| abort) => return "the operator did not wait",
+                // Released first, and then the whole fleet ends sooner or later than that.
+                Ok(()) = shutdown.changed() => {}
+            }
         }
     }
 }
@@ -82,9 +86,11 @@ pub(crate) enum End {
     Shutdown(Option<Unshipped>),
     /// The database must be opened anew; the reason is for the log.
     Reopen(&'static str),
+    /// The database was deleted, and everything that was captured is shipped.
+    Deleted,
 }
 
-/// Replicates a database until the fleet shuts down; returns what it could not ship.
+/// Replicates a database until it is told to end; returns what it could not ship.
 pub(crate) async fn live(options: DatabaseOptions, shared: Shared) -> Option<Unshipped> {
     let mut trouble = Trouble::new(&options);
     loop {
@@ -100,6 +106,8 @@ pub(crate) async fn live(options: DatabaseOptions, shared: Shared) -> Option<Uns
                     tracing::info!(path = %options.path.display(), reason, "database is opened anew");
                     continue;
                 }
+                Ok(End::Deleted) => continue,
+                Err(_) if !options.path.exists() => continue,
                 Err(error) => trouble.with("replication failed, trying again", &error),
             }
         } else if shared.ending().is_some() {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, oneshot, watch};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 use walstream_ltx::Txid;
 
@@ -59,6 +59,8 @@ pub(crate) struct Running<'a> {
     snapshot_made: watch::Sender<Txid>,
     /// Uploads, snapshots, history; they end with the set.
     helpers: JoinSet<()>,
+    /// Those of them that need the database itself.
+    upkeep: Vec<AbortHandle>,
     trouble: Trouble,
     /// No capture of one's own accord before this moment, unless the WAL grows fast.
     next_capture: Instant,
@@ -112,6 +114,7 @@ impl<'a> Running<'a> {
             snapshot_wanted: Txid::ZERO,
             snapshot_made,
             helpers,
+            upkeep: Vec::new(),
             trouble: Trouble::new(options),
             next_capture: now,
             busy_until: now,
@@ -127,13 +130,16 @@ impl<'a> Running<'a> {
         let mut fence = self.uploaded.clone();
         loop {
             if let Some(reason) = self.look().await? {
+                if self.is_deleted() {
+                    return self.outlive().await;
+                }
                 self.close().await;
                 return Ok(End::Reopen(reason));
             }
             let pause = self.next_look();
             tokio::select! {
                 biased;
-                () = self.shared.end() => return self.finish().await.map(End::Shutdown),
+                () = self.shared.end() => return self.finish().await,
                 reason = fenced(&mut fence) => return Ok(End::Shutdown(Some(self.give_up(reason).await))),
                 contact = &mut self.contact, if !self.in_contact => if !self.contacted(contact)? {
                     self.close().await;
@@ -150,6 +156,8 @@ impl<'a> Running<'a> {
     async fn look(&mut self) -> Result<Option<&'static str>, EngineError> {
         match self.try_look().await {
             Err(error @ EngineError::TaskLost(_)) => Err(error),
+            // Whatever failed, failed because the files went away meanwhile.
+            Err(_) if self.is_deleted() => Ok(Some("the file was deleted")),
             Err(error) => {
                 let pause = self.trouble.with("sync error", &error);
                 self.next_capture = Instant::now() + pause;
@@ -190,13 +198,14 @@ impl<'a> Running<'a> {
             self.busy_look = (pause * 2).min(slowest);
             return pause;
         }
-        if !self.wake.is_listening() {
-            self.wake.listen();
+        let was_listening = self.wake.is_listening();
+        let listening = was_listening || self.wake.listen();
+        if listening && !was_listening {
             // What happened since the last look raised no event.
             self.busy_until = now;
             return Duration::ZERO;
         }
-        let mut pause = SLOW_LOOK;
+        let mut pause = if listening { SLOW_LOOK } else { SLOW_LOOK.min(self.options.monitor_interval) };
         if self.captured_since_checkpoint && !self.options.checkpoint_interval.is_zero() {
             let due = self.last_checkpoint + self.options.checkpoint_interval;
             pause = pause.min(due.max(self.next_checkpoint).saturating_duration_since(now));
@@ -305,7 +314,7 @@ impl<'a> Running<'a> {
             last: remote.snapshot,
             made: self.snapshot_made.clone(),
         };
-        self.helpers.spawn(snapshots.run());
+        self.upkeep.push(self.helpers.spawn(snapshots.run()));
         let keep = Keep {
             options: self.options.clone(),
             clock: Arc::clone(&self.shared.clock),
@@ -316,7 +325,7 @@ impl<'a> Running<'a> {
             snapshot: self.snapshot_made.subscribe(),
             snapshot_needed: Arc::clone(&self.snapshot_needed),
         };
-        self.helpers.spawn(keep::run(keep));
+        self.upkeep.push(self.helpers.spawn(keep::run(keep)));
     }
 
     async fn answer(&mut self, command: Command) {
@@ -342,15 +351,22 @@ impl<'a> Running<'a> {
         }
     }
 
-    /// The end of the daemon: a last capture, then uploads until everything is there or time is up.
-    async fn finish(mut self) -> Result<Option<Unshipped>, EngineError> {
+    /// The end: a last capture, then uploads until everything is there or time is up.
+    async fn finish(mut self) -> Result<End, EngineError> {
+        if self.is_deleted() {
+            return self.outlive().await;
+        }
         let mut reason = String::new();
-        if let Err(error) = self.opened.worker.run(|capture| capture.capture_all()).await {
-            tracing::error!(path = %self.options.path.display(), %error, "last capture failed");
-            reason = error.to_string();
+        match self.opened.worker.run(|capture| capture.capture_all()).await {
+            Ok(_) => {}
+            Err(_) if self.is_deleted() => return self.outlive().await,
+            Err(error) => {
+                tracing::error!(path = %self.options.path.display(), %error, "last capture failed");
+                reason = error.to_string();
+            }
         }
         self.publish()?;
-        self.hurry.send_replace(self.shared.ending().map(|shutdown| shutdown.retry_interval));
+        self.hurry();
         let mut made = self.snapshot_made.subscribe();
         let mut fence = self.uploaded.clone();
         while reason.is_empty() && !self.all_shipped() {
@@ -367,9 +383,93 @@ impl<'a> Running<'a> {
         }
         if reason.is_empty() {
             self.close().await;
-            return Ok(None);
+            return Ok(End::Shutdown(None));
         }
-        Ok(Some(self.give_up(reason).await))
+        Ok(End::Shutdown(Some(self.give_up(reason).await)))
+    }
+
+    /// From now on an upload that fails is tried again soon.
+    fn hurry(&self) {
+        self.hurry.send_replace(self.shared.ending().map(|shutdown| shutdown.retry_interval));
+    }
+
+    fn is_deleted(&self) -> bool {
+        self.options.path.try_exists().is_ok_and(|exists| !exists)
+    }
+
+    /// The database was deleted. What was captured is uploaded, until the end if need be; of the database itself
+    /// nothing is held open any more, unless a snapshot must still be read from it.
+    async fn outlive(mut self) -> Result<End, EngineError> {
+        tracing::info!(path = %self.options.path.display(), "database was deleted");
+        self.wake.listen();
+        let (mut made, mut fence) = (self.snapshot_made.subscribe(), self.uploaded.clone());
+        let mut in_a_hurry = false;
+        while !self.all_shipped() {
+            if !self.is_deleted() {
+                self.close().await;
+                return Ok(End::Reopen("the file is back"));
+            }
+            self.let_go().await?;
+            tokio::select! {
+                reason = fenced(&mut fence) => return Ok(End::Shutdown(Some(self.give_up(reason).await))),
+                () = self.shared.end(), if !in_a_hurry => {
+                    in_a_hurry = true;
+                    self.hurry();
+                }
+                reason = self.shared.out_of_time() => {
+                    return Ok(End::Shutdown(Some(self.give_up(reason.into()).await)));
+                }
+                contact = &mut self.contact, if !self.in_contact => if !self.contacted(contact)? {
+                    // What is there is older than what the replica holds.
+                    break;
+                },
+                Some(command) = self.inbox.recv() => if let Err(error) = self.answer_last(command).await {
+                    tracing::warn!(
+                        path = %self.options.path.display(), %error,
+                        "database was deleted before a snapshot of it could be made"
+                    );
+                    break;
+                },
+                Ok(()) = self.uploaded.changed() => {}
+                Ok(()) = made.changed() => {}
+                () = self.wake.wait() => {}
+                () = tokio::time::sleep(SLOW_LOOK) => {}
+            }
+        }
+        self.close().await;
+        Ok(End::Deleted)
+    }
+
+    /// Closes what is open of a deleted database and no longer needed.
+    async fn let_go(&mut self) -> Result<(), EngineError> {
+        let worker = &mut self.opened.worker;
+        if !self.in_contact || worker.is_closed() {
+            return Ok(());
+        }
+        let snapshot_missing = *self.snapshot_made.borrow() < self.snapshot_wanted;
+        if !snapshot_missing {
+            self.upkeep.drain(..).for_each(|helper| helper.abort());
+        }
+        if !snapshot_missing || worker.ask(|capture| Ok(capture.is_pinned()))? {
+            worker.close().await?;
+        }
+        Ok(())
+    }
+
+    /// Answers a command of a helper after the database was deleted. An error: the snapshot that was asked for cannot
+    /// be made any more.
+    async fn answer_last(&mut self, command: Command) -> Result<(), EngineError> {
+        match command {
+            Command::Sync(answer) => {
+                let _ = answer.send(self.opened.worker.ask(|capture| Ok(capture.position())));
+            }
+            Command::Snapshot(answer) => {
+                let (snapshot, _) = self.opened.worker.run(|capture| capture.snapshot()).await?;
+                let _ = answer.send(Ok(snapshot));
+            }
+            Command::SaveMap(_) => {}
+        }
+        Ok(())
     }
 
     /// Closes the database and says what is not on the replica.
@@ -387,10 +487,12 @@ impl<'a> Running<'a> {
             && *self.snapshot_made.borrow() >= self.snapshot_wanted
     }
 
-    /// Ends the helpers, stores the map and closes the database on a blocking thread.
+    /// Ends the helpers, stores the map and closes the database on a blocking thread. Nothing is stored for a database
+    /// that was deleted: its folder may be about to be deleted too, and the level-0 files lead to the map.
     async fn close(mut self) {
         self.helpers.shutdown().await;
-        if let Err(error) = self.opened.worker.run(|capture| capture.save_map()).await {
+        let map_wanted = !self.opened.worker.is_closed() && !self.is_deleted();
+        if map_wanted && let Err(error) = self.opened.worker.run(|capture| capture.save_map()).await {
             tracing::warn!(path = %self.options.path.display(), %error, "page map not stored; it will be rebuilt");
         }
         let opened = self.opened;

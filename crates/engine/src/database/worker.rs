@@ -39,6 +39,17 @@ impl Worker {
         result
     }
 
+    /// Closes the capture; there is no work for it any more.
+    pub(crate) async fn close(&mut self) -> Result<(), EngineError> {
+        let capture = self.capture.take();
+        Ok(tokio::task::spawn_blocking(move || drop(capture)).await?)
+    }
+
+    /// Whether there is no capture any more.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.capture.is_none()
+    }
+
     /// Looks at the capture, for questions that are answered without waiting.
     pub(crate) fn ask<T>(
         &self,
