@@ -207,7 +207,8 @@ fn only_databases_are_taken_and_an_empty_file_once_it_is_one() {
     let other = App::open(tenants.database("other.sqlite"));
     let app = tenants.open("a.db");
     tenants.wait_until_replicated("a.db");
-    let replicated: Vec<_> = fs::read_dir(tenants.replica("")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    let replicated: Vec<_> =
+        fs::read_dir(tenants.replica("")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(replicated, ["a.db"]);
     drop(other);
 
@@ -216,5 +217,7 @@ fn only_databases_are_taken_and_an_empty_file_once_it_is_one() {
     daemon.stop();
     tenants.assert_restores_to("later.db", &later);
     tenants.assert_restores_to("a.db", &app);
-    assert!(files_below(&tenants.replica("")).iter().all(|file| file.extension().is_some_and(|e| e == "ltx")));
+    assert!(
+        files_below(&tenants.replica("")).iter().all(|file| file.extension().is_some_and(|e| e == "ltx"))
+    );
 }

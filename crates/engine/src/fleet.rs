@@ -117,7 +117,9 @@ async fn check_replicas(databases: &[DatabaseOptions]) -> Result<(), EngineError
         match tokio::time::timeout_at(deadline, checks.next()).await {
             Ok(None) => return Ok(()),
             Ok(Some(Ok(()))) => {}
-            Ok(Some(Err(error))) if error.is_transient() => tracing::warn!(%error, "replica does not answer yet"),
+            Ok(Some(Err(error))) if error.is_transient() => {
+                tracing::warn!(%error, "replica does not answer yet")
+            }
             Ok(Some(Err(error))) => return Err(error.into()),
             Err(_) => {
                 tracing::warn!("not every replica answered in time, starting all the same");
@@ -223,7 +225,8 @@ impl Members {
             tracing::error!(%error, "a database task ended early");
             (error.id(), None)
         });
-        let Some((path, member)) = self.paths.remove(&id).and_then(|path| self.by_path.remove_entry(&path)) else {
+        let Some((path, member)) = self.paths.remove(&id).and_then(|path| self.by_path.remove_entry(&path))
+        else {
             return;
         };
         if !member.is_leaving() {

@@ -33,5 +33,5 @@ pub use database::once::{OnceOptions, sync_once};
 pub use database::run::Unshipped;
 pub use error::EngineError;
 pub use fleet::{Fleet, Released, ShutdownOptions};
-pub use watch::{FolderNews, FolderWatch};
 pub use options::{DatabaseOptions, HistoryOptions, default_meta_path};
+pub use watch::{FolderNews, FolderWatch};

@@ -194,7 +194,8 @@ fn a_directory_without_databases_is_an_error() {
 fn a_watched_directory_may_be_empty() {
     let folder = tempfile::tempdir().unwrap();
     assert!(directory_config(folder.path(), "watch: true,").databases().unwrap().is_empty());
-    let error = directory_config(Path::new("/no/such/folder"), "watch: true,").databases().unwrap_err().to_string();
+    let error =
+        directory_config(Path::new("/no/such/folder"), "watch: true,").databases().unwrap_err().to_string();
     assert!(error.starts_with("cannot search directory /no/such/folder"), "{error}");
 }
 

@@ -70,7 +70,8 @@ impl Shared {
         self.end().await;
         let (mut shutdown, mut abort) = (self.shutdown.clone(), self.abort.clone());
         loop {
-            let deadline = shutdown.borrow_and_update().map_or_else(Instant::now, |shutdown| shutdown.deadline);
+            let deadline =
+                shutdown.borrow_and_update().map_or_else(Instant::now, |shutdown| shutdown.deadline);
             tokio::select! {
                 () = tokio::time::sleep_until(deadline) => return "the time for the last uploads is up",
                 _ = abort.wait_for(|&abort| abort) => return "the operator did not wait",

@@ -248,9 +248,22 @@ impl<'a> Running<'a> {
 
     async fn checkpoint_if_due(&mut self) -> Result<(), EngineError> {
         let now = Instant::now();
-        if !self.captured_since_checkpoint || now < self.next_checkpoint || !self.wants_checkpoint(now)? {
+        if !self.captured_since_checkpoint || now < self.next_checkpoint {
             return Ok(());
         }
+        let frames = self.opened.worker.ask(|capture| capture.frames_to_checkpoint())?;
+        if frames == 0 {
+            // The application has done it.
+            self.captured_since_checkpoint = false;
+        } else if self.opened.worker.ask(|capture| Ok(capture.is_pinned()))? {
+            self.next_checkpoint = now + CHECKPOINT_PAUSE;
+        } else if self.wants_checkpoint(frames, now)? {
+            self.checkpoint(now).await?;
+        }
+        Ok(())
+    }
+
+    async fn checkpoint(&mut self, now: Instant) -> Result<(), EngineError> {
         let sealed = self.opened.worker.run(|capture| {
             let sealed = capture.checkpoint()?;
             capture.rest();
@@ -269,12 +282,8 @@ impl<'a> Running<'a> {
     }
 
     /// Many frames are checkpointed once the application pauses, very many at once, few after a while.
-    fn wants_checkpoint(&self, now: Instant) -> Result<bool, EngineError> {
+    fn wants_checkpoint(&self, frames: u32, now: Instant) -> Result<bool, EngineError> {
         let worker = &self.opened.worker;
-        let frames = worker.ask(|capture| capture.frames_to_checkpoint())?;
-        if frames == 0 || worker.ask(|capture| Ok(capture.is_pinned()))? {
-            return Ok(false);
-        }
         let since = now - self.last_checkpoint;
         let interval = self.options.checkpoint_interval;
         let old = !interval.is_zero() && since >= interval;

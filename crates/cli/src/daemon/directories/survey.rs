@@ -196,7 +196,9 @@ impl Survey {
             folder.unripe.remove(path);
         }
         let from = path.to_owned()..;
-        for folder in below(path, self.folders.range(from.clone()).map(|(path, _)| path)).cloned().collect::<Vec<_>>() {
+        for folder in
+            below(path, self.folders.range(from.clone()).map(|(path, _)| path)).cloned().collect::<Vec<_>>()
+        {
             self.watch.leave(&folder);
             self.folders.remove(&folder);
         }
