@@ -71,7 +71,7 @@ impl Tenants {
     }
 }
 
-/// Deletes a database as `rm app.db*` does, and tells of its last rows.
+/// Deletes a database as `rm app.db*` does.
 fn delete(app: App) {
     let path = app.path().to_owned();
     drop(app);
@@ -95,7 +95,7 @@ fn open_files(daemon: &Daemon, database: &Path) -> Vec<PathBuf> {
 fn a_thousand_databases_appear_within_seconds() {
     let tenants = Tenants::new();
     let daemon = tenants.start();
-    let name = |n: usize| if n % 2 == 0 { format!("{n}.db") } else { format!("{n}/sub/{n}.db") };
+    let name = |n: usize| if n.is_multiple_of(2) { format!("{n}.db") } else { format!("{n}/sub/{n}.db") };
     let names: Vec<String> = (0..1000).map(name).collect();
     let apps: Vec<App> = names.iter().map(|name| tenants.open(name)).collect();
 
@@ -126,7 +126,7 @@ fn a_deleted_database_is_released_at_once_and_its_replica_stays() {
     delete(goes);
 
     daemon.process.wait_for_output("database released", DEADLINE);
-    assert_eq!(open_files(&daemon, &path), [PathBuf::new(); 0]);
+    assert_eq!(open_files(&daemon, &path), Vec::<PathBuf>::new());
     let restored = tenants.folder.path().join("restored.db");
     walstream().restore(&file_url(&tenants.replica("goes.db")), &restored, &[]);
     assert_same_rows(&copy, &restored);
@@ -194,7 +194,7 @@ fn a_database_that_is_moved_in_is_taken_and_one_that_is_moved_out_is_released() 
     tenants.wait_until_replicated("moved.db");
     fs::rename(&inside, &outside).unwrap();
     daemon.process.wait_for_output("database released", DEADLINE);
-    assert_eq!(open_files(&daemon, &inside), [PathBuf::new(); 0]);
+    assert_eq!(open_files(&daemon, &inside), Vec::<PathBuf>::new());
     daemon.stop();
 }
 
