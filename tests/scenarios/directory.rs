@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use walstream_test_support::compare::assert_same_rows;
-use walstream_test_support::replica::{file_url, files_below, ltx_files, newest_txid, reachable_txids};
+use walstream_test_support::replica::{
+    file_url, files, files_below, ltx_files, newest_txid, reachable_txids,
+};
 use walstream_test_support::{App, Daemon, wait_until};
 
 use crate::walstream;
@@ -145,7 +147,7 @@ fn a_database_that_was_deleted_and_comes_back_goes_on_with_its_history() {
     std::thread::sleep(Duration::from_millis(500));
     delete(first);
     daemon.process.wait_for_output("database released", DEADLINE);
-    let before = reachable_txids(&tenants.replica("a.db"));
+    let before = reachable_txids(&files(&tenants.replica("a.db")));
 
     let second = tenants.open("a.db");
     second.sell(3, 100);
@@ -153,7 +155,7 @@ fn a_database_that_was_deleted_and_comes_back_goes_on_with_its_history() {
     wait_until("the new content is replicated", DEADLINE, || newest() > *before.last().unwrap());
     daemon.stop();
     tenants.assert_restores_to("a.db", &second);
-    let after = reachable_txids(&tenants.replica("a.db"));
+    let after = reachable_txids(&files(&tenants.replica("a.db")));
     assert!(before.iter().all(|txid| after.contains(txid)), "{before:?} {after:?}");
     assert_eq!(ltx_files(&tenants.replica("a.db"), 9).len(), 1, "a diff and not a full copy");
 }
