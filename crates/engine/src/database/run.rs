@@ -94,9 +94,13 @@ pub(crate) enum End {
 /// Replicates a database until it is told to end; returns what it could not ship.
 pub(crate) async fn live(options: DatabaseOptions, shared: Shared) -> Option<Unshipped> {
     let mut trouble = Trouble::new(&options);
+    let mut deleted = false;
     loop {
         let mut wake = shared.watch.database(&options.path);
         let pause = if options.path.exists() {
+            if std::mem::take(&mut deleted) {
+                tracing::info!(path = %options.path.display(), reason = "the file is back", "database is opened anew");
+            }
             let opened = tokio::select! {
                 opened = open(&options, &shared) => opened,
                 reason = shared.out_of_time() => return Some(never_opened(&options, reason)),
@@ -107,7 +111,10 @@ pub(crate) async fn live(options: DatabaseOptions, shared: Shared) -> Option<Uns
                     tracing::info!(path = %options.path.display(), reason, "database is opened anew");
                     continue;
                 }
-                Ok(End::Deleted) => continue,
+                Ok(End::Deleted) => {
+                    deleted = true;
+                    continue;
+                }
                 Err(_) if !options.path.exists() => continue,
                 Err(error) => trouble.with("replication failed, trying again", &error),
             }
