@@ -104,7 +104,10 @@ fn encode(
     for (pgno, checksum) in pages {
         image.read(file, pgno, &mut page)?;
         if page_digest(pgno, &page) != checksum {
-            return Err(failed(format!("page {pgno} changed under our read lock")));
+            // A writer restarted a WAL that the file holds all of. The file still has every page.
+            let (path, reason) =
+                (image.database().to_owned(), format!("page {pgno} changed while it was read"));
+            return Err(EngineError::Wal { path, reason });
         }
         encoder.page(pgno, &page).map_err(|error| failed(error.to_string()))?;
     }

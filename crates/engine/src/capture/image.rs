@@ -69,6 +69,11 @@ impl Image {
         }
     }
 
+    /// The path of the database.
+    pub(crate) fn database(&self) -> &Path {
+        &self.database
+    }
+
     pub(crate) fn page_size(&self) -> PageSize {
         self.page_size
     }

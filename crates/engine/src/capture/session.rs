@@ -289,16 +289,22 @@ impl Capture {
         self.map_is_ahead && self.position.checksum.is_some_and(|known| known != self.map.rolling())
     }
 
-    /// Captures everything that is committed at some moment during the call.
+    /// Captures everything that is committed at some moment during the call. An application that commits faster than
+    /// files are written does not make it go on for ever.
     pub(crate) fn capture_all(&mut self) -> Result<Vec<Captured>, EngineError> {
-        let mut captured = Vec::new();
+        let (mut captured, mut end) = (Vec::new(), None);
         while let Some(next) = self.capture()? {
             captured.push(next);
-            if next.complete {
+            if next.complete || self.has_reached(end.get_or_insert(self.source.published()?)) {
                 break;
             }
         }
         Ok(captured)
+    }
+
+    /// Whether the point is at or after what was the end of the WAL at an earlier moment.
+    fn has_reached(&self, end: &WalEnd) -> bool {
+        self.point.salts != end.salts || self.point.frames >= end.frames
     }
 
     fn capture_frames(&mut self, from: WalPoint, end: &WalEnd) -> Result<Captured, EngineError> {

@@ -143,10 +143,18 @@ impl Source {
         not_replicable(&self.path, "it is not a SQLite database")
     }
 
-    /// Pages in the database file, for the time before the first frame.
+    /// Pages in the database file, for the time before the first frame: as many as its header says, by SQLite's rule.
+    /// The file may be longer, after a crash before it was truncated.
     pub(crate) fn pages_in_file(&self, page_size: PageSize) -> Result<u32, EngineError> {
+        let mut header = [0; 100];
+        self.file.read_exact_at(&mut header, 0).map_err(EngineError::io("read", &self.path))?;
+        let (changes, valid_for) = (&header[24..28], &header[92..96]);
+        let pages = u32::from_be_bytes([header[28], header[29], header[30], header[31]]);
+        if pages != 0 && changes == valid_for {
+            return Ok(pages);
+        }
         let bytes = self.file.metadata().map_err(EngineError::io("read", &self.path))?.len();
-        Ok(u32::try_from(bytes / u64::from(page_size.get())).unwrap_or(u32::MAX))
+        Ok(u32::try_from(bytes.div_ceil(u64::from(page_size.get()))).unwrap_or(u32::MAX))
     }
 
     /// A read transaction of its own on a new connection.

@@ -3,16 +3,18 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use proptest::prelude::*;
 use rusqlite::Connection;
-use walstream_ltx::{Decoder, Pgno};
+use walstream_ltx::{Decoder, Pgno, Timestamp};
 
 use super::session::{Capture, Position, RemoteNewest, Setup};
 use super::source::Source;
-use crate::clock::SystemClock;
+use crate::clock::{Clock, SystemClock};
 use crate::fs::SystemDisk;
 use crate::shadow::folder::ShadowFolder;
 use crate::shadow::recover::recover;
@@ -62,10 +64,14 @@ impl World {
     }
 
     fn start(&mut self, remote: Option<RemoteNewest>) {
+        self.start_with(Arc::new(SystemClock), 0, remote);
+    }
+
+    fn start_with(&mut self, clock: Arc<dyn Clock>, max_bytes: u64, remote: Option<RemoteNewest>) {
         let shadow = self.shadow();
         let source = Source::open(&self.path, Duration::from_millis(200)).unwrap();
         let local = recover(&shadow).unwrap();
-        let setup = Setup { source, shadow, clock: Arc::new(SystemClock), max_bytes: 0 };
+        let setup = Setup { source, shadow, clock, max_bytes };
         self.capture = Some(Capture::resume(setup, local, remote).unwrap());
     }
 
@@ -159,6 +165,75 @@ fn truth(path: &Path) -> Vec<u8> {
 
 fn read_beside(path: &Path, name: &str) -> Vec<u8> {
     std::fs::read(path.with_file_name(name)).unwrap()
+}
+
+#[test]
+fn a_file_that_is_longer_than_its_database_is_captured_as_the_database() {
+    let mut world = World::new(1024);
+    world.checkpoint("TRUNCATE");
+    let position = world.capture().position();
+    world.capture().save_map().unwrap();
+    world.stop();
+    // As a crash leaves it after a commit that made the database smaller, and before its file is truncated.
+    let longer = Command::new("truncate").args(["-s", "+4096"]).arg(&world.path).status().unwrap();
+    assert!(longer.success());
+    world.start(None);
+    world.capture().capture_all().unwrap();
+    assert_eq!(world.capture().position(), position);
+}
+
+/// An application that commits whenever a file is about to be written, so many times.
+struct EagerApplication {
+    app: Mutex<Connection>,
+    times: AtomicU32,
+}
+
+impl EagerApplication {
+    fn of(world: &World) -> Arc<Self> {
+        let app = Mutex::new(Connection::open(&world.path).unwrap());
+        Arc::new(EagerApplication { app, times: AtomicU32::new(0) })
+    }
+}
+
+impl Clock for EagerApplication {
+    fn now(&self) -> Timestamp {
+        if self.times.fetch_update(Relaxed, Relaxed, |times| times.checked_sub(1)).is_ok() {
+            let app = self.app.lock().unwrap();
+            app.execute_batch("UPDATE t SET value = zeroblob(6000); UPDATE t SET value = zeroblob(5000)")
+                .unwrap();
+        }
+        SystemClock.now()
+    }
+}
+
+#[test]
+fn an_application_that_commits_faster_than_files_are_written_does_not_keep_a_capture_for_ever() {
+    let mut world = World::new(512);
+    world.stop();
+    let eager = EagerApplication::of(&world);
+    // So small that every commit becomes a file of its own.
+    world.start_with(eager.clone(), 512, None);
+    world.capture().capture_all().unwrap();
+
+    eager.times.store(100, Relaxed);
+    world.sql("UPDATE t SET value = zeroblob(4000); UPDATE t SET value = zeroblob(3000)");
+    let captured = world.capture().capture_all().unwrap().len();
+    assert!((2..10).contains(&captured), "{captured} files");
+}
+
+#[test]
+fn frames_that_are_written_over_while_they_are_read_are_taken_from_the_file() {
+    let mut world = World::new(512);
+    world.stop();
+    world.sql("UPDATE t SET value = randomblob(6000)");
+    // Everything is in the file, so that the next writer restarts the WAL, whoever reads.
+    world.checkpoint("PASSIVE");
+    let eager = EagerApplication::of(&world);
+    world.start_with(eager.clone(), 0, None);
+    eager.times.store(1, Relaxed);
+    world.capture().capture_all().unwrap();
+    assert_eq!(eager.times.load(Relaxed), 0);
+    world.capture_and_compare();
 }
 
 #[test]
