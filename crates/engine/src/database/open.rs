@@ -60,8 +60,8 @@ pub(crate) async fn open_on<D: Disk>(
     };
     drop(permit);
     let remote = match silence {
-        Silence::Tolerated if local.is_sound() => look_briefly(options, &local).await?,
-        _ => Some(look(options, &local).await?),
+        Silence::Tolerated if local.is_sound() => look_briefly(options, &setup.shadow, &local).await?,
+        _ => Some(look(options, &setup.shadow, &local).await?),
     };
     let newest = remote.as_ref().and_then(|remote| remote.newest);
     let shadow = setup.shadow.clone();
@@ -78,9 +78,13 @@ pub(crate) enum Silence {
     Fatal,
 }
 
-async fn look_briefly(options: &DatabaseOptions, local: &Local) -> Result<Option<Remote>, EngineError> {
+async fn look_briefly(
+    options: &DatabaseOptions,
+    shadow: &ShadowFolder,
+    local: &Local,
+) -> Result<Option<Remote>, EngineError> {
     let replica = options.replica.location();
-    match tokio::time::timeout(PATIENCE, look(options, local)).await {
+    match tokio::time::timeout(PATIENCE, look(options, shadow, local)).await {
         Ok(Ok(remote)) => Ok(Some(remote)),
         Ok(Err(EngineError::Storage(error))) if error.is_transient() => {
             tracing::warn!(%error, "replica does not answer, capturing locally");
@@ -94,11 +98,16 @@ async fn look_briefly(options: &DatabaseOptions, local: &Local) -> Result<Option
     }
 }
 
-async fn look(options: &DatabaseOptions, local: &Local) -> Result<Remote, EngineError> {
+async fn look(
+    options: &DatabaseOptions,
+    shadow: &ShadowFolder,
+    local: &Local,
+) -> Result<Remote, EngineError> {
     let client = options.replica.as_ref();
     let remote = position::look(client).await?;
     if let Some(newest) = &local.newest {
         fence::same_lineage(client, newest).await?;
+        fence::same_history(client, shadow, newest.txids.max(), remote.newest)?;
     }
     Ok(remote)
 }

@@ -10,6 +10,8 @@ use tokio::sync::{oneshot, watch};
 use walstream_ltx::Txid;
 use walstream_storage::ReplicaClient;
 
+use crate::error::EngineError;
+use crate::upload::fence;
 use crate::upload::position::{self, Remote};
 use crate::upload::queue::{Uploaded, Uploader};
 
@@ -39,6 +41,12 @@ pub(crate) async fn run(
     if remote.newest.is_some_and(|newest| newest.position.txid > captured) {
         // If nobody listens any more, the database is being closed.
         let _ = contact.send(Contact::Ahead);
+        return;
+    }
+    let history = fence::same_history(uploader.client.as_ref(), &uploader.shadow, captured, remote.newest);
+    if let Err(error @ EngineError::Fenced { .. }) = history {
+        tracing::error!(replica = uploader.client.kind(), %error, "replication stopped");
+        uploader.uploaded.send_modify(|uploaded| uploaded.fenced = Some(error.to_string()));
         return;
     }
     let mut start = remote.level0;

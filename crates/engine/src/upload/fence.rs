@@ -4,12 +4,13 @@
 //! lost, or we were killed before we noted it), or another writer owns the replica and this one stops.
 //! Nothing is ever overwritten.
 
-use std::io::Read;
+use std::io::{self, Read};
 
 use walstream_ltx::header::Header;
-use walstream_ltx::{Level, TxidRange};
+use walstream_ltx::{Level, Txid, TxidRange};
 use walstream_storage::{ReplicaClient, StorageError};
 
+use crate::capture::session::{Position, RemoteNewest};
 use crate::error::EngineError;
 use crate::shadow::folder::ShadowFolder;
 
@@ -66,5 +67,45 @@ pub(crate) async fn same_lineage(client: &dyn ReplicaClient, newest: &Header) ->
             location: client.location(),
             reason: format!("its level-0 file {} is not the one in the local metadata folder", newest.txids),
         }),
+    }
+}
+
+/// Succeeds unless the newest state on the replica is another than the one that the local files go through, of which
+/// those up to `sound` are trusted. A machine that was set back to an earlier moment may have files that follow another
+/// state of the same number.
+pub(crate) fn same_history(
+    client: &dyn ReplicaClient,
+    shadow: &ShadowFolder,
+    sound: Txid,
+    newest: Option<RemoteNewest>,
+) -> Result<(), EngineError> {
+    let Some(Position { txid, checksum: Some(there) }) = newest.map(|newest| newest.position) else {
+        return Ok(());
+    };
+    let files = shadow.files()?.into_iter().filter(|&file| file.max() <= sound);
+    for file in files {
+        let ours = if file.max() == txid {
+            header(shadow, file)?.and_then(|header| header.lineage.post_apply)
+        } else if file.min() == txid.next() {
+            header(shadow, file)?.and_then(|header| header.lineage.pre_apply)
+        } else {
+            None
+        };
+        if ours.is_some_and(|ours| ours != there) {
+            let reason = format!("its state of TXID {txid} is not the one that the local files go through");
+            return Err(EngineError::Fenced { location: client.location(), reason });
+        }
+    }
+    Ok(())
+}
+
+/// The header of a local file; `None` if it is gone or has none.
+fn header(shadow: &ShadowFolder, txids: TxidRange) -> Result<Option<Header>, EngineError> {
+    let Some(mut file) = shadow.open_file(txids)? else { return Ok(None) };
+    let mut bytes = [0; Header::SIZE];
+    match file.read_exact(&mut bytes) {
+        Ok(()) => Ok(Header::parse(&bytes).ok()),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
+        Err(error) => Err(EngineError::io("read", &shadow.path(txids))(error)),
     }
 }
