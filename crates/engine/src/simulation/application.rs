@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rusqlite::backup::{Backup, StepResult};
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, ErrorCode, params};
+use rusqlite::{Connection, ErrorCode, ffi, params};
 
 use super::image::Image;
 use super::random::Random;
@@ -29,6 +30,8 @@ pub(super) enum Deed {
     DropIndex,
     DropTable,
     Vacuum,
+    /// For the next VACUUM, or at once.
+    SetAutoVacuum,
     IncrementalVacuum,
     /// A transaction that spills into the WAL and is rolled back.
     RolledBack,
@@ -40,7 +43,22 @@ pub(super) enum Deed {
     Rollback,
     OpenReader,
     CloseReader,
+    /// The content of a backup takes the place of everything, in one transaction.
+    Restore,
+    BackUp,
+    /// Back to a rollback journal, where nobody else has the database open.
+    LeaveWal,
     Checkpoint(&'static str),
+}
+
+/// What became of a deed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Done {
+    Done,
+    /// Somebody else was in the way.
+    Busy,
+    /// The disk failed.
+    Failed,
 }
 
 pub(super) const DEEDS: &[(usize, Deed)] = &[
@@ -55,6 +73,7 @@ pub(super) const DEEDS: &[(usize, Deed)] = &[
     (2, Deed::DropIndex),
     (3, Deed::DropTable),
     (3, Deed::Vacuum),
+    (2, Deed::SetAutoVacuum),
     (3, Deed::IncrementalVacuum),
     (5, Deed::RolledBack),
     (4, Deed::Savepoint),
@@ -64,6 +83,9 @@ pub(super) const DEEDS: &[(usize, Deed)] = &[
     (4, Deed::Rollback),
     (5, Deed::OpenReader),
     (7, Deed::CloseReader),
+    (2, Deed::BackUp),
+    (2, Deed::Restore),
+    (1, Deed::LeaveWal),
     (5, Deed::Checkpoint("PASSIVE")),
     (3, Deed::Checkpoint("FULL")),
     (3, Deed::Checkpoint("RESTART")),
@@ -76,6 +98,7 @@ pub(super) struct Habits {
     pub(super) page_size: u32,
     pub(super) auto_vacuum: u32,
     pub(super) autocheckpoint: u32,
+    pub(super) synchronous: &'static str,
 }
 
 impl Habits {
@@ -84,6 +107,7 @@ impl Habits {
             page_size: random.weighed(&[(3, 512), (4, 1024), (5, 4096), (1, 65536)]),
             auto_vacuum: random.pick(&[0, 0, 1, 2]),
             autocheckpoint: random.pick(&[0, 0, 8, 40, 1000]),
+            synchronous: random.pick(&["NORMAL", "FULL"]),
         }
     }
 }
@@ -93,6 +117,9 @@ pub(super) struct Application {
     main: Connection,
     second: Connection,
     reader: Option<Connection>,
+    backup: Option<Connection>,
+    /// Whether others may be in the way, although nobody waits for anybody.
+    pub(super) expects_others: bool,
 }
 
 impl Application {
@@ -114,27 +141,34 @@ impl Application {
         second.execute_batch("PRAGMA cache_size = 3").unwrap();
         for connection in [&main, &second] {
             connection.pragma_update(None, "wal_autocheckpoint", habits.autocheckpoint).unwrap();
+            connection.pragma_update(None, "synchronous", habits.synchronous).unwrap();
         }
-        Application { main, second, reader: None }
+        Application { main, second, reader: None, backup: None, expects_others: false }
     }
 
     /// What SQLite says is in the database.
-    pub(super) fn image(&mut self) -> Image {
+    pub(super) fn image(&mut self) -> rusqlite::Result<Image> {
         Image::of(&mut self.main)
     }
 
-    /// Does something. False: it could not, because another of the application's own transactions was in the way.
-    pub(super) fn act(&mut self, deed: Deed, random: &mut Random) -> bool {
-        let writer_inside = self.is_inside();
+    /// Does something. An error is not the fault of another of the application's own transactions.
+    pub(super) fn act(&mut self, deed: Deed, random: &mut Random) -> rusqlite::Result<Done> {
+        let may_be_busy = self.is_inside() || self.expects_others || deed == Deed::LeaveWal;
         match self.try_act(deed, random) {
-            Ok(()) => true,
-            Err(error) if writer_inside && is_busy(&error) => {
-                if !self.main.is_autocommit() {
-                    self.main.execute_batch("ROLLBACK").unwrap();
-                }
-                false
+            Ok(()) => Ok(Done::Done),
+            Err(error) if may_be_busy && is_busy(&error) => {
+                self.recover();
+                Ok(Done::Busy)
             }
-            Err(error) => panic!("the application was refused {deed:?}: {error}"),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// After an error: the first connection is in no transaction any more.
+    pub(super) fn recover(&mut self) {
+        if !self.main.is_autocommit() {
+            // On a disk that fails, this may fail too, and then the transaction is over all the same.
+            let _ = self.main.execute_batch("ROLLBACK");
         }
     }
 
@@ -166,6 +200,10 @@ impl Application {
                 self.main.execute_batch(&format!("DROP TABLE IF EXISTS extra{name}"))
             }
             Deed::Vacuum => self.main.execute_batch("VACUUM"),
+            Deed::SetAutoVacuum => {
+                let mode = random.below(3);
+                self.main.execute_batch(&format!("PRAGMA auto_vacuum = {mode}"))
+            }
             Deed::IncrementalVacuum => self.main.execute_batch("PRAGMA incremental_vacuum(5)"),
             Deed::RolledBack => rolled_back(&self.main, random),
             Deed::Savepoint => savepoint(&self.main, random),
@@ -187,6 +225,12 @@ impl Application {
                 self.reader = None;
                 Ok(())
             }
+            Deed::BackUp => {
+                self.backup = Some(self.copy()?);
+                Ok(())
+            }
+            Deed::Restore => self.restore(),
+            Deed::LeaveWal => self.main.query_row("PRAGMA journal_mode = delete", [], |_| Ok(())),
             Deed::Checkpoint(mode) => {
                 self.main.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |_| Ok(()))
             }
@@ -199,6 +243,26 @@ impl Application {
         self.main.execute_batch("BEGIN IMMEDIATE")?;
         self.main.execute("INSERT INTO t (flag, value) VALUES (1, ?1)", params![value])?;
         self.main.execute_batch("DELETE FROM t WHERE id = (SELECT max(id) FROM t); COMMIT")
+    }
+
+    fn copy(&self) -> rusqlite::Result<Connection> {
+        let mut copy = Connection::open_in_memory()?;
+        Backup::new(&self.main, &mut copy)?.run_to_completion(1000, Duration::ZERO, None)?;
+        Ok(copy)
+    }
+
+    fn restore(&mut self) -> rusqlite::Result<()> {
+        let size = |connection: &Connection| {
+            connection.query_row("PRAGMA page_size", [], |row| row.get::<_, u32>(0))
+        };
+        let Some(backup) = &self.backup else { return Ok(()) };
+        if size(backup)? != size(&self.main)? {
+            return Ok(());
+        }
+        match Backup::new(backup, &mut self.main)?.step(-1)? {
+            StepResult::Done => Ok(()),
+            _ => Err(rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_BUSY), None)),
+        }
     }
 
     /// Keeps the database small.
@@ -224,7 +288,7 @@ impl Application {
 
 /// Builds a database that nobody has open anew with another page size, and possibly leaves it in another journal mode.
 pub(super) fn rebuild(path: &Path, random: &mut Random) {
-    let page_size = random.pick(&[512, 1024, 2048, 4096]);
+    let page_size = random.pick(&[512, 1024, 2048, 4096, 8192, 65536]);
     let leave = random.pick(&["wal", "wal", "delete"]);
     let sql = format!(
         "PRAGMA journal_mode = delete; PRAGMA page_size = {page_size}; VACUUM; PRAGMA journal_mode = {leave}"
@@ -244,8 +308,10 @@ fn path_of(connection: &Connection) -> PathBuf {
     PathBuf::from(connection.path().unwrap())
 }
 
-fn is_busy(error: &rusqlite::Error) -> bool {
-    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
+pub(super) fn is_busy(error: &rusqlite::Error) -> bool {
+    use ErrorCode::{DatabaseBusy, DatabaseLocked, FileLockingProtocolFailed};
+    let code = error.sqlite_error_code();
+    matches!(code, Some(DatabaseBusy | DatabaseLocked | FileLockingProtocolFailed))
 }
 
 fn value(random: &mut Random) -> Vec<u8> {
@@ -290,5 +356,5 @@ fn savepoint(connection: &Connection, random: &mut Random) -> rusqlite::Result<(
 pub(super) fn seen_by_a_stranger(path: &Path) -> Image {
     let mut stranger = connect(path);
     stranger.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).unwrap();
-    Image::of(&mut stranger)
+    Image::of(&mut stranger).unwrap()
 }

@@ -10,10 +10,12 @@ use walstream_ltx::{Level, Timestamp, Txid, TxidRange};
 use walstream_storage::{FileInfo, ReplicaClient, TimestampSource};
 
 use super::disk::FragileDisk;
+use super::steps::Work;
 use crate::capture::session::{Capture, Position};
 use crate::capture::snapshot::Snapshot;
 use crate::clock::Clock;
 use crate::database::open::{self, Opened, Silence};
+use crate::database::ship;
 use crate::error::EngineError;
 use crate::history::compact::{Compactor, LocalL0};
 use crate::history::enforce;
@@ -21,6 +23,7 @@ use crate::history::retention::l0_to_delete;
 use crate::history::sources::{Limits, next_sources};
 use crate::options::DatabaseOptions;
 use crate::shadow::folder::ShadowFolder;
+use crate::upload::fence;
 use crate::upload::position::{self, Remote};
 use crate::upload::queue::{Uploaded, Uploader};
 use crate::upload::snapshot;
@@ -34,7 +37,10 @@ pub(super) struct Daemon {
     options: DatabaseOptions,
     opened: Opened,
     in_contact: bool,
-    wants_snapshot: bool,
+    /// Whether the replica has anything that a restore can begin with; nothing goes up before.
+    has_beginning: bool,
+    /// The TXID from which on a snapshot is needed; zero: it is not.
+    snapshot_wanted: Txid,
 }
 
 impl Daemon {
@@ -65,7 +71,8 @@ impl Daemon {
             options,
             opened,
             in_contact: false,
-            wants_snapshot: false,
+            has_beginning: false,
+            snapshot_wanted: Txid::ZERO,
         };
         if let Some(remote) = remote {
             daemon.meet(&remote)?;
@@ -100,16 +107,54 @@ impl Daemon {
         if remote.newest.is_some_and(|newest| newest.position.txid > *self.captured.borrow()) {
             return Ok(false);
         }
+        fence::same_history(self.client(), self.shadow(), *self.captured.borrow(), remote.newest)?;
         self.uploader.uploaded.send_replace(Uploaded { txid: remote.level0, fenced: None });
-        self.wants_snapshot |= self.opened.needs_snapshot(remote)?;
+        if self.opened.needs_snapshot(remote)? {
+            self.want_snapshot();
+        }
+        self.has_beginning = !remote.restorable.is_zero();
         self.in_contact = true;
         Ok(true)
     }
 
     fn publish(&mut self) -> Result<(), EngineError> {
         self.captured.send_replace(self.position().txid);
-        self.wants_snapshot |= self.opened.worker.tell(|capture| Ok(capture.take_snapshot_need()))?;
+        if self.opened.worker.tell(|capture| Ok(capture.take_snapshot_need()))? {
+            self.want_snapshot();
+        }
         Ok(())
+    }
+
+    fn want_snapshot(&mut self) {
+        self.snapshot_wanted = *self.captured.borrow();
+    }
+
+    /// Does a piece of work. False: the replica is ahead.
+    pub(super) async fn work(&mut self, work: Work, now: Timestamp) -> Result<bool, EngineError> {
+        match work {
+            Work::Contact => return self.contact().await,
+            Work::Capture => self.capture().await?,
+            Work::CaptureAll => self.capture_all().await?,
+            Work::Checkpoint => self.checkpoint().await.map(|_| ())?,
+            Work::Rest => self.rest(),
+            Work::SaveMap => self.save_map().await.map(|_| ())?,
+            Work::Upload => self.upload().await?,
+            Work::Pin => self.pin().await?,
+            Work::UploadPinned => self.upload_pinned().await?,
+            Work::Compact(number) => {
+                let below = Level::new(number - 1).unwrap();
+                self.compact(below.next().unwrap(), below).await?
+            }
+            Work::Retain => self.retain(now).await?,
+        }
+        Ok(true)
+    }
+
+    /// Waits until nobody reads the database any more whose work was given up.
+    pub(super) fn wait_for_readers(&self) {
+        while self.pinned.is_none() && self.opened.worker.ask(|capture| Ok(capture.is_pinned())).unwrap() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     async fn run<T: Send + 'static>(
@@ -147,7 +192,7 @@ impl Daemon {
     }
 
     pub(super) async fn upload(&mut self) -> Result<(), EngineError> {
-        if !self.in_contact {
+        if !self.in_contact || !self.has_beginning {
             return Ok(());
         }
         self.uploader.upload_pending().await
@@ -155,6 +200,9 @@ impl Daemon {
 
     /// Pins the present state for a snapshot.
     pub(super) async fn pin(&mut self) -> Result<(), EngineError> {
+        if !self.in_contact {
+            return Ok(());
+        }
         let (pinned, _) = self.run(|capture| capture.snapshot()).await?;
         self.pinned = Some(pinned);
         Ok(())
@@ -163,15 +211,22 @@ impl Daemon {
     /// Uploads the pinned state, if there is one.
     pub(super) async fn upload_pinned(&mut self) -> Result<(), EngineError> {
         let Some(pinned) = self.pinned.take() else { return Ok(()) };
-        snapshot::upload(self.client(), pinned).await?;
-        self.wants_snapshot = false;
+        let made = snapshot::upload(self.client(), pinned).await?;
+        if !std::mem::replace(&mut self.has_beginning, true) {
+            self.uploader
+                .uploaded
+                .send_modify(|uploaded| uploaded.txid = ship::first_useful(uploaded.txid, made));
+        }
+        if made >= self.snapshot_wanted {
+            self.snapshot_wanted = Txid::ZERO;
+        }
         Ok(())
     }
 
     /// Everything that is committed can be restored from the replica after this.
     pub(super) async fn ship(&mut self) -> Result<(), EngineError> {
         self.capture_all().await?;
-        if self.wants_snapshot {
+        if !self.snapshot_wanted.is_zero() {
             self.pin().await?;
             self.upload_pinned().await?;
         }
@@ -187,7 +242,7 @@ impl Daemon {
             next_sources(&below, newest, &snapshots, &Limits::default())
         };
         let sources = sources.unwrap_or_else(|_hole| {
-            self.wants_snapshot = true;
+            self.want_snapshot();
             Vec::new()
         });
         if sources.is_empty() {

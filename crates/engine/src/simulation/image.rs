@@ -7,17 +7,28 @@ use std::sync::Arc;
 use rusqlite::{Connection, MAIN_DB};
 use walstream_ltx::{Checksum, Decoder, Header, Pgno, page_digest};
 
-/// Cheap to clone.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// Cheap to clone. Two images are equal if SQLite sees the same in them.
+#[derive(Clone, Debug, Default)]
 pub(super) struct Image {
     page_size: usize,
     bytes: Arc<Vec<u8>>,
 }
 
+impl PartialEq for Image {
+    fn eq(&self, other: &Self) -> bool {
+        self.page_size == other.page_size && self.visible() == other.visible()
+    }
+}
+
 impl Image {
-    pub(super) fn of(connection: &mut Connection) -> Self {
-        let is_empty = connection.query_row("PRAGMA page_count", [], |row| row.get(0)) == Ok(0);
-        if is_empty { Image::default() } else { Image::new(connection.serialize(MAIN_DB).unwrap().to_vec()) }
+    pub(super) fn of(connection: &mut Connection) -> rusqlite::Result<Self> {
+        // Its cache may hold pages that were freed before they were written, and are something else in the file.
+        connection.execute_batch("PRAGMA shrink_memory")?;
+        let pages: u32 = connection.query_row("PRAGMA page_count", [], |row| row.get(0))?;
+        if pages == 0 {
+            return Ok(Image::default());
+        }
+        Ok(Image::new(connection.serialize(MAIN_DB)?.to_vec()))
     }
 
     /// A database file.
@@ -30,10 +41,35 @@ impl Image {
         &self.bytes
     }
 
+    /// What SQLite sees: after a crash the file may be longer than the header says, and the WAL says the same then.
+    fn visible(&self) -> &[u8] {
+        let word =
+            |at: usize| self.bytes.get(at..at + 4).map(|word| u32::from_be_bytes(word.try_into().unwrap()));
+        match word(28) {
+            Some(pages @ 1..) if word(24) == word(92) => {
+                &self.bytes[..self.bytes.len().min(pages as usize * self.page_size)]
+            }
+            _ => &self.bytes,
+        }
+    }
+
     pub(super) fn hash(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
-        self.bytes.hash(&mut hasher);
+        self.visible().hash(&mut hasher);
         hasher.finish()
+    }
+
+    /// The same after somebody set the journal mode to WAL: format versions, and the counters of changes.
+    pub(super) fn in_wal_mode(&self) -> Image {
+        if self.bytes.get(18) != Some(&1) {
+            return self.clone();
+        }
+        let mut bytes = self.bytes.to_vec();
+        let changes = u32::from_be_bytes(bytes[24..28].try_into().unwrap()).wrapping_add(1).to_be_bytes();
+        bytes[18..20].fill(2);
+        bytes[24..28].copy_from_slice(&changes);
+        bytes[92..96].copy_from_slice(&changes);
+        Image { page_size: self.page_size, bytes: Arc::new(bytes) }
     }
 
     pub(super) fn digest(&self) -> Checksum {

@@ -1,36 +1,39 @@
 //! What every TXID must be, noted when it was captured.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;
 
 use walstream_ltx::{Decoder, Header, Txid};
 
+use super::desk::Witness;
 use super::image::Image;
 
 /// The states that the database was in, and the numbers that they got.
 #[derive(Default)]
 pub(super) struct Record {
-    /// Every state that SQLite ever called committed.
-    committed: HashSet<u64>,
     images: BTreeMap<Txid, Image>,
+    /// All of them by digest, also those whose numbers were given out anew: a machine that is set back has them again.
+    archive: BTreeMap<u64, Image>,
     /// Which level-0 file led there: a number may be given out anew if it never left this machine.
     files: BTreeMap<Txid, u64>,
 }
 
 impl Record {
-    pub(super) fn commit(&mut self, image: &Image) {
-        self.committed.insert(image.hash());
-    }
-
     pub(super) fn image(&self, txid: Txid) -> Option<&Image> {
         self.images.get(&txid)
     }
 
-    /// Notes the level-0 files that are new. `now` is what SQLite says is in the database, `wal` the WAL that they
-    /// were made from. `lost` says why a file may hold pages that say nothing new, if it may.
-    pub(super) fn note(&mut self, files: &[PathBuf], now: &Image, wal: &[u8], lost: Option<&str>) {
-        self.commit(now);
+    /// Notes the level-0 files that are new. `wal` is the WAL that they were made from. `lost` says why a file may hold
+    /// pages that say nothing new, if it may. Returns how many there are.
+    pub(super) fn note(
+        &mut self,
+        files: &[PathBuf],
+        witness: &Witness,
+        wal: &[u8],
+        lost: Option<&str>,
+    ) -> usize {
+        let mut new = 0;
         for file in files {
             let content = std::fs::read(file).unwrap();
             // Damage stays until a start gets so far as to remove it.
@@ -43,30 +46,42 @@ impl Record {
             if self.files.get(&txid) == Some(&hash(&content)) {
                 continue;
             }
-            if txid == Txid::FIRST.next() {
-                self.begin(&content, now);
-            }
-            let before = self.images.get(&txid.prev()).cloned();
-            let before = before.unwrap_or_else(|| panic!("{txid} comes after nothing"));
+            let before = self.before(&content, witness);
             let (image, header, known) = before.after(&content);
-            let seen = self.committed.contains(&image.hash());
-            assert!(seen, "{txid} is a state that never was: against now {}", image.difference(now));
+            let against = || witness.now().map(|now| image.difference(now));
+            assert!(
+                witness.has_seen(&image),
+                "{txid} is a state that never was: against now {:?}",
+                against()
+            );
             if lost.is_none() {
                 require_reason(&header, &known, wal);
             }
-            self.images.insert(txid, image);
+            self.keep(txid, image);
             self.files.insert(txid, hash(&content));
             self.files.split_off(&txid.next());
+            new += 1;
         }
+        new
     }
 
-    /// The first file is an anchor in a state that needs no file of its own.
-    fn begin(&mut self, anchor: &[u8], now: &Image) {
-        let header = Decoder::new(anchor).unwrap().header().clone();
-        let before = self.images.get(&Txid::FIRST).map(Image::digest);
-        if before.is_none() || header.lineage.pre_apply != before {
-            self.images.insert(Txid::FIRST, now.clone());
+    fn keep(&mut self, txid: Txid, image: Image) {
+        self.archive.insert(image.digest().get(), image.clone());
+        self.images.insert(txid, image);
+    }
+
+    /// The state that a file follows. That of TXID 1 needs no file of its own, and is found by its digest.
+    fn before(&mut self, file: &[u8], witness: &Witness) -> Image {
+        let header = Decoder::new(file).unwrap().header().clone();
+        let (txid, digest) = (header.txids.min(), header.lineage.pre_apply.unwrap());
+        if let Some(image) = self.archive.get(&digest.get()).cloned() {
+            self.images.insert(txid.prev(), image.clone());
+            return image;
         }
+        assert_eq!(txid, Txid::FIRST.next(), "{txid} comes after nothing");
+        let first = witness.find(digest).expect("TXID 1 is a state that never was");
+        self.keep(Txid::FIRST, first.clone());
+        first
     }
 }
 
