@@ -54,7 +54,7 @@ pub(super) enum Deed {
 /// What became of a deed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Done {
-    Done,
+    Well,
     /// Somebody else was in the way.
     Busy,
     /// The disk failed.
@@ -155,7 +155,7 @@ impl Application {
     pub(super) fn act(&mut self, deed: Deed, random: &mut Random) -> rusqlite::Result<Done> {
         let may_be_busy = self.is_inside() || self.expects_others || deed == Deed::LeaveWal;
         match self.try_act(deed, random) {
-            Ok(()) => Ok(Done::Done),
+            Ok(()) => Ok(Done::Well),
             Err(error) if may_be_busy && is_busy(&error) => {
                 self.recover();
                 Ok(Done::Busy)

@@ -181,7 +181,7 @@ impl World {
         let done = self.desk.lock().act(deed, &mut self.random);
         self.trace.outcome(match done {
             None => "nobody there",
-            Some(Done::Done) => "",
+            Some(Done::Well) => "",
             Some(Done::Busy) => "busy",
             Some(Done::Failed) => "failed",
         });
