@@ -58,7 +58,17 @@ const SECONDS_IN_CI: u64 = 120;
 const LONGEST_LIFE: Duration = Duration::from_secs(60);
 
 /// Seeds that found something once.
-const TELLING: &[u64] = &[];
+const TELLING: &[u64] = &[
+    // A file that is longer than its database.
+    1_795_257_537_581_430_942,
+    1_795_258_437_607_438_939,
+    // Frames that are written over while they are read.
+    1_795_258_358_329_198_944,
+    // A machine that is set back, and a replica with another history.
+    1_795_258_386_101_180_057,
+    // The journal mode is set in the midst of the application's work.
+    1_795_258_395_391_705_115,
+];
 
 fn from_environment(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
