@@ -21,6 +21,8 @@ use crate::watch::{FolderWatch, Watch};
 
 /// So many databases use a blocking thread at the same time.
 const WORKING_AT_ONCE: usize = 16;
+/// So many databases are opened at the same time.
+const OPENING_AT_ONCE: usize = 32;
 /// So many databases are compacted at the same time.
 const COMPACTING_AT_ONCE: usize = 2;
 /// So many replicas are asked at the same time before the start.
@@ -157,6 +159,7 @@ impl Members {
             clock,
             watch,
             permits: Arc::new(Semaphore::new(WORKING_AT_ONCE)),
+            turns: Arc::new(Semaphore::new(OPENING_AT_ONCE)),
             history_permits: Arc::new(Semaphore::new(COMPACTING_AT_ONCE)),
             // Every member gets one of its own.
             shutdown: watch::channel(None).1,

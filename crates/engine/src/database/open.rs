@@ -65,6 +65,7 @@ pub(crate) async fn open_on<D: Disk>(
     };
     let newest = remote.as_ref().and_then(|remote| remote.newest);
     let shadow = setup.shadow.clone();
+    let _permit = Arc::clone(&permits).acquire_owned().await;
     let capture = tokio::task::spawn_blocking(move || Capture::resume(setup, local, newest)).await??;
     Ok(Opened { worker: Worker::new(capture, permits), shadow, remote, _owner: owner })
 }

@@ -19,6 +19,9 @@ use crate::error::EngineError;
 use crate::options::DatabaseOptions;
 use crate::watch::{Wake, Watch};
 
+/// How long one database that is opened may keep the next one from being opened.
+const TURN: Duration = Duration::from_millis(100);
+
 /// What ends a task, and how patient it is then.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Shutdown {
@@ -46,6 +49,8 @@ pub(crate) struct Shared {
     pub(crate) watch: Watch,
     /// Bounds how many databases capture at the same time.
     pub(crate) permits: Arc<Semaphore>,
+    /// Bounds how many databases are opened at the same time.
+    pub(crate) turns: Arc<Semaphore>,
     /// Bounds how many databases are compacted at the same time.
     pub(crate) history_permits: Arc<Semaphore>,
     pub(crate) shutdown: watch::Receiver<Option<Shutdown>>,
@@ -134,8 +139,18 @@ pub(crate) async fn live(options: DatabaseOptions, shared: Shared) -> Option<Uns
     }
 }
 
+/// Opens a database when it is its turn, so that not all of many ask for threads and for their replicas at once. A turn
+/// is short: where replicas are slow or away, nobody waits long for the others.
 async fn open(options: &DatabaseOptions, shared: &Shared) -> Result<Opened, EngineError> {
-    open::open(options, Arc::clone(&shared.clock), Arc::clone(&shared.permits), Silence::Tolerated).await
+    let turn = shared.turns.acquire().await;
+    let permits = Arc::clone(&shared.permits);
+    let opening = open::open(options, Arc::clone(&shared.clock), permits, Silence::Tolerated);
+    tokio::pin!(opening);
+    tokio::select! {
+        opened = &mut opening => return opened,
+        () = tokio::time::sleep(TURN) => drop(turn),
+    }
+    opening.await
 }
 
 async fn replicate(
