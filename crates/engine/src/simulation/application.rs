@@ -215,7 +215,7 @@ impl Application {
             Deed::Commit if self.is_inside() => self.second.execute_batch("COMMIT"),
             Deed::Rollback if self.is_inside() => self.second.execute_batch("ROLLBACK"),
             Deed::OpenReader if self.reader.is_none() && self.is_in_wal_mode() => {
-                let reader = connect(&path_of(&self.main));
+                let reader = try_connect(&path_of(&self.main))?;
                 reader.execute_batch("BEGIN")?;
                 reader.query_row("SELECT count(*) FROM t", [], |_| Ok(()))?;
                 self.reader = Some(reader);
@@ -247,7 +247,7 @@ impl Application {
 
     fn copy(&self) -> rusqlite::Result<Connection> {
         let mut copy = Connection::open_in_memory()?;
-        Backup::new(&self.main, &mut copy)?.run_to_completion(1000, Duration::ZERO, None)?;
+        copy_all(&self.main, &mut copy)?;
         Ok(copy)
     }
 
@@ -259,10 +259,7 @@ impl Application {
         if size(backup)? != size(&self.main)? {
             return Ok(());
         }
-        match Backup::new(backup, &mut self.main)?.step(-1)? {
-            StepResult::Done => Ok(()),
-            _ => Err(rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_BUSY), None)),
-        }
+        copy_all(backup, &mut self.main)
     }
 
     /// Keeps the database small.
@@ -281,8 +278,8 @@ impl Application {
     }
 
     pub(super) fn is_in_wal_mode(&self) -> bool {
-        let mode: String = self.main.query_row("PRAGMA journal_mode", [], |row| row.get(0)).unwrap();
-        mode == "wal"
+        let mode = self.main.query_row("PRAGMA journal_mode", [], |row| row.get::<_, String>(0));
+        mode.is_ok_and(|mode| mode == "wal")
     }
 }
 
@@ -297,11 +294,23 @@ pub(super) fn rebuild(path: &Path, random: &mut Random) {
 }
 
 fn connect(path: &Path) -> Connection {
-    let connection = Connection::open(path).unwrap();
+    try_connect(path).unwrap()
+}
+
+fn try_connect(path: &Path) -> rusqlite::Result<Connection> {
+    let connection = Connection::open(path)?;
     // Everything happens in one thread, so waiting for a lock would be waiting for oneself.
-    connection.busy_timeout(Duration::ZERO).unwrap();
-    connection.execute_batch("PRAGMA synchronous = NORMAL").unwrap();
-    connection
+    connection.busy_timeout(Duration::ZERO)?;
+    connection.execute_batch("PRAGMA synchronous = NORMAL")?;
+    Ok(connection)
+}
+
+/// All pages in one transaction, or none.
+fn copy_all(from: &Connection, to: &mut Connection) -> rusqlite::Result<()> {
+    match Backup::new(from, to)?.step(-1)? {
+        StepResult::Done => Ok(()),
+        _ => Err(rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_BUSY), None)),
+    }
 }
 
 fn path_of(connection: &Connection) -> PathBuf {

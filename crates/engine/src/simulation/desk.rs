@@ -14,6 +14,9 @@ use super::image::Image;
 use super::random::Random;
 use super::sqlite;
 
+/// An application that never pauses would only make the simulation slower.
+const ENOUGH_DEEDS: usize = 60;
+
 /// Shared with those who act while the engine is at work.
 #[derive(Clone)]
 pub(super) struct SharedDesk(Arc<Mutex<Desk>>);
@@ -105,7 +108,8 @@ impl Desk {
 
     /// Does something while the engine is at work.
     fn meddle(&mut self, random: &mut Random) {
-        if self.application.is_none() || self.disk.is_dead(Actor::Application) {
+        let is_dead = self.application.is_none() || self.disk.is_dead(Actor::Application);
+        if is_dead || self.meddled == ENOUGH_DEEDS {
             return;
         }
         let deed = random.weighed(DEEDS);

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use walstream_ltx::{Decoder, Header, Txid};
@@ -17,6 +18,8 @@ pub(super) struct Record {
     archive: BTreeMap<u64, Image>,
     /// Which level-0 file led there: a number may be given out anew if it never left this machine.
     files: BTreeMap<Txid, u64>,
+    /// Files that were looked at, and what tells whether they are still the same.
+    known: BTreeMap<PathBuf, (u64, u64, i64, i64)>,
 }
 
 impl Record {
@@ -35,6 +38,11 @@ impl Record {
     ) -> usize {
         let mut new = 0;
         for file in files {
+            let metadata = std::fs::metadata(file).unwrap();
+            let identity = (metadata.ino(), metadata.size(), metadata.mtime(), metadata.mtime_nsec());
+            if self.known.insert(file.clone(), identity) == Some(identity) {
+                continue;
+            }
             let content = std::fs::read(file).unwrap();
             // Damage stays until a start gets so far as to remove it.
             if walstream_ltx::verify(&content[..]).is_err() {

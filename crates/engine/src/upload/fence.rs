@@ -109,3 +109,56 @@ fn header(shadow: &ShadowFolder, txids: TxidRange) -> Result<Option<Header>, Eng
         Err(error) => Err(EngineError::io("read", &shadow.path(txids))(error)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use walstream_ltx::{Checksum, Commit, Lineage, PageSize, Timestamp, WalSpan};
+
+    use super::*;
+    use crate::fs::SystemDisk;
+    use crate::testing::MemoryReplica;
+
+    fn digest(value: u64) -> Option<Checksum> {
+        Checksum::from_stored(value | 1 << 63).unwrap()
+    }
+
+    /// A folder with the file of TXID 7, which leads from state 6 to state 7.
+    fn folder_with_txid_7(folder: &std::path::Path) -> ShadowFolder {
+        let disk = Arc::new(SystemDisk::like(folder).unwrap());
+        let shadow = ShadowFolder::open(folder, folder, disk).unwrap();
+        let txids = TxidRange::single(Txid::new(7)).unwrap();
+        let header = Header {
+            page_size: PageSize::new(512).unwrap(),
+            commit: Commit::new(1),
+            txids,
+            timestamp: Timestamp::from_millis(0),
+            tracked: false,
+            pre_apply: None,
+            wal: WalSpan::default(),
+            node_id: 0,
+            lineage: Lineage { pre_apply: digest(6), post_apply: digest(7) },
+        };
+        std::fs::write(shadow.path(txids), header.encode().unwrap()).unwrap();
+        shadow
+    }
+
+    #[test]
+    fn local_files_go_through_the_newest_state_of_the_replica_or_nothing_is_added_to_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let shadow = folder_with_txid_7(folder.path());
+        let replica = MemoryReplica::default();
+        let check = |txid: u64, state: u64| {
+            let position = Position { txid: Txid::new(txid), checksum: digest(state) };
+            let newest = Some(RemoteNewest { position, commit: Commit::new(1) });
+            same_history(&replica, &shadow, Txid::new(7), newest)
+        };
+        check(6, 6).unwrap();
+        check(7, 7).unwrap();
+        // What lies in between is bridged by a snapshot.
+        check(5, 99).unwrap();
+        assert!(matches!(check(6, 99), Err(EngineError::Fenced { .. })));
+        assert!(matches!(check(7, 99), Err(EngineError::Fenced { .. })));
+    }
+}
