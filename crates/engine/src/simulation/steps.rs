@@ -156,13 +156,13 @@ fn failure(random: &mut Random) -> Failure {
 
 fn outage(random: &mut Random) -> Outage {
     let (after, done) = (random.below(6), random.percent(50));
-    let pause = Duration::from_millis(random.below(8000) as u64);
+    let time = Duration::from_millis(random.below(8000) as u64);
     random.weighed(&[
         (6, Outage::Once { after, done }),
         (3, Outage::Killed { after, done }),
         (2, Outage::Lasting),
         (2, Outage::Hanging { done }),
-        (1, Outage::Slow(pause)),
+        (1, Outage::Slow { time }),
         (1, Outage::LateListing),
     ])
 }

@@ -31,7 +31,7 @@ pub(super) enum Outage {
     /// No request is answered, and those that change something are done all the same, or not.
     Hanging { done: bool },
     /// Every request takes its time.
-    Slow(Duration),
+    Slow { time: Duration },
     /// Some new files are not listed.
     LateListing,
 }
@@ -115,7 +115,7 @@ impl FragileStore {
         }
         let fate = match state.outage {
             None | Some(Outage::LateListing) => return Fate::Answered,
-            Some(Outage::Slow(time)) => return Fate::Slow(time),
+            Some(Outage::Slow { time }) => return Fate::Slow(time),
             Some(Outage::Once { done, .. }) => Fate::Fails { done },
             Some(Outage::Killed { done, .. }) => {
                 self.disk.die(Actor::Engine);
