@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 mod across;
+mod merged;
 mod take_over;
 
 use walstream_test_support::Program;

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
+mod backlog;
 mod busy;
 mod checkpoints;
 mod container;
@@ -13,6 +14,7 @@ mod downtime;
 mod exec;
 mod fence;
 mod full_disk;
+mod hang;
 mod idle;
 mod journal_mode;
 mod local_state;
@@ -28,6 +30,7 @@ mod short_life;
 mod site;
 mod sizes;
 mod twin_changes;
+mod two_writers;
 mod untouched;
 mod wake_up;
 mod wal_gone;

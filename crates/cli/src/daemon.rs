@@ -243,7 +243,7 @@ fn report_unshipped(unshipped: &[Unshipped]) {
     for database in unshipped {
         tracing::error!(
             path = %database.path.display(),
-            "txid.replica" = %database.shipped,
+            "txid.replica" = database.shipped.map_or_else(|| "unknown".into(), |txid| txid.to_string()),
             "txid.db" = %database.captured,
             error = database.reason,
             "failed to close database"
@@ -259,8 +259,19 @@ pub(crate) fn all_shipped(unshipped: &[Unshipped]) -> Result<(), CliError> {
         0 => String::new(),
         n => format!(" (and {n} more)"),
     };
-    let message =
-        format!("not everything reached the replica of {}{others}: {}", first.path.display(), first.reason);
+    let path = first.path.display();
+    let message = match first.missing() {
+        Some(txids) if txids.min() == txids.max() => {
+            format!("TXID {} did not reach the replica of {path}{others}: {}", txids.max(), first.reason)
+        }
+        Some(txids) => {
+            let (min, max) = (txids.min(), txids.max());
+            let count = max.get() - min.get() + 1;
+            let reason = &first.reason;
+            format!("TXIDs {min} to {max} ({count}) did not reach the replica of {path}{others}: {reason}")
+        }
+        None => format!("not everything reached the replica of {path}{others}: {}", first.reason),
+    };
     Err(CliError::new(message).with_hint(
         "what is missing is in the database and its metadata folder; keep both, the next start uploads it",
     ))

@@ -24,6 +24,7 @@ mod simulation;
 mod stream;
 #[cfg(test)]
 mod testing;
+mod trouble;
 mod upload;
 mod watch;
 

@@ -11,6 +11,7 @@ pub mod app_process;
 pub mod compare;
 pub mod golden;
 pub mod http;
+pub mod line;
 pub mod moto;
 pub mod place;
 pub mod process;
@@ -24,6 +25,7 @@ pub mod wait;
 
 pub use app::App;
 pub use app_process::AppProcess;
+pub use line::Line;
 pub use moto::Moto;
 pub use place::Place;
 pub use process::{Finished, Running};

@@ -88,3 +88,26 @@ pub fn bytes_below(folder: &Path) -> u64 {
 pub fn file_url(folder: &Path) -> String {
     format!("file://{}", folder.display())
 }
+
+/// A directory replica that is out of reach for as long as this lives: a file stands in its place.
+pub struct OutOfReach {
+    replica: PathBuf,
+    aside: PathBuf,
+}
+
+impl OutOfReach {
+    /// Moves the replica aside.
+    pub fn take(replica: &Path) -> OutOfReach {
+        let aside = replica.with_extension("aside");
+        fs::rename(replica, &aside).unwrap();
+        fs::write(replica, "in the way").unwrap();
+        OutOfReach { replica: replica.to_owned(), aside }
+    }
+}
+
+impl Drop for OutOfReach {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.replica);
+        let _ = fs::rename(&self.aside, &self.replica);
+    }
+}

@@ -172,9 +172,7 @@ impl Capture {
         map: Option<PageMap>,
         remote: RemoteNewest,
     ) -> Result<Self, EngineError> {
-        for file in setup.shadow.files()? {
-            setup.shadow.remove(file)?;
-        }
+        Self::forget_local_files(&setup)?;
         let image = present_image(&mut setup)?;
         let now = PageMap::empty(image.page_size());
         let mut capture = Self::new(setup, remote.position, &image, now);
@@ -183,6 +181,25 @@ impl Capture {
         let base = map.filter(|map| Some(map.rolling()) == remote.position.checksum);
         capture.settle(base.as_ref(), image)?;
         Ok(capture)
+    }
+
+    /// Goes on after the replica's newest file although the local state does not lead there, if the database is just
+    /// what that file left: a restored one beside the state of an earlier life. `None` if it is not; then nothing has
+    /// changed.
+    pub(crate) fn rejoin(mut setup: Setup, remote: RemoteNewest) -> Result<Option<Self>, EngineError> {
+        let image = present_image(&mut setup)?;
+        let map = diff::map_of(&image, setup.source.file())?;
+        if remote.position.checksum != Some(map.rolling()) || remote.commit != map.commit() {
+            return Ok(None);
+        }
+        Self::forget_local_files(&setup)?;
+        let mut capture = Self::new(setup, remote.position, &image, map);
+        capture.stored_map_is_lost = true;
+        Ok(Some(capture))
+    }
+
+    fn forget_local_files(setup: &Setup) -> Result<(), EngineError> {
+        setup.shadow.files()?.into_iter().try_for_each(|file| setup.shadow.remove(file))
     }
 
     fn new(setup: Setup, position: Position, image: &Image, map: PageMap) -> Self {

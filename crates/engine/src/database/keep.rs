@@ -37,7 +37,12 @@ pub(crate) struct Keep {
 /// Runs until it is cancelled or finds that the replica is another writer's.
 pub(crate) async fn run(keep: Keep) {
     let (level0, level0_seen) = watch::channel(keep.uploaded.borrow().txid);
-    let local = Shadow { folder: keep.shadow, commands: keep.commands, runtime: Handle::current() };
+    let local = Shadow {
+        folder: keep.shadow,
+        commands: keep.commands,
+        uploaded: keep.uploaded.clone(),
+        runtime: Handle::current(),
+    };
     let client = Arc::clone(&keep.options.replica);
     let history = History::new(Setup {
         compactor: Compactor { client, local: Arc::new(local), limits: Limits::default() },
@@ -70,11 +75,16 @@ async fn forward(mut uploaded: watch::Receiver<Uploaded>, level0: watch::Sender<
 struct Shadow {
     folder: ShadowFolder,
     commands: mpsc::Sender<Command>,
+    uploaded: watch::Receiver<Uploaded>,
     runtime: Handle,
 }
 
 impl LocalL0 for Shadow {
     fn open(&self, txids: TxidRange) -> Result<Option<Box<dyn Read + Send>>, EngineError> {
+        // What we have not uploaded may be there under the same name, written by somebody else.
+        if txids.max() > self.uploaded.borrow().txid {
+            return Ok(None);
+        }
         let file = self.folder.open_file(txids)?;
         Ok(file.map(|file| Box::new(BufReader::with_capacity(64 << 10, file)) as Box<dyn Read + Send>))
     }
@@ -86,5 +96,27 @@ impl LocalL0 for Shadow {
         files.pop();
         let superfluous = files.into_iter().filter(|&file| file.max() <= through.min(saved));
         superfluous.into_iter().try_for_each(|file| self.folder.remove(file))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fs::SystemDisk;
+
+    #[tokio::test]
+    async fn a_local_file_stands_for_the_stored_one_only_once_it_is_uploaded() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = Arc::new(SystemDisk::like(folder.path()).unwrap());
+        let shadow = ShadowFolder::open(folder.path(), folder.path(), disk).unwrap();
+        let txids = TxidRange::single(Txid::new(3)).unwrap();
+        std::fs::write(shadow.path(txids), b"captured").unwrap();
+        let uploaded = watch::Sender::new(Uploaded { txid: Txid::new(2), fenced: None });
+        let (commands, _inbox) = mpsc::channel(1);
+        let local =
+            Shadow { folder: shadow, commands, uploaded: uploaded.subscribe(), runtime: Handle::current() };
+        assert!(local.open(txids).unwrap().is_none(), "the stored 3 may be another writer's");
+        uploaded.send_modify(|uploaded| uploaded.txid = Txid::new(3));
+        assert!(local.open(txids).unwrap().is_some());
     }
 }

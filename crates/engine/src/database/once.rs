@@ -14,7 +14,7 @@ use crate::error::EngineError;
 use crate::options::DatabaseOptions;
 use crate::shadow::folder::ShadowFolder;
 use crate::upload::position::Remote;
-use crate::upload::queue::{Uploaded, Uploader};
+use crate::upload::queue::{Acquaintance, Uploaded, Uploader};
 use crate::upload::snapshot;
 
 /// What a single run should do besides capturing and uploading.
@@ -47,15 +47,21 @@ async fn run(
     opened.worker.run(|capture| capture.capture_all()).await?;
     let needs_snapshot = opened.worker.tell(|capture| Ok(capture.take_snapshot_need()))?;
     let snapshot = once.force_snapshot || needs_snapshot || opened.needs_snapshot(remote)?;
-    let mut uploaded = remote.level0;
-    if snapshot {
-        let (pinned, _) = opened.worker.run(|capture| capture.snapshot()).await?;
-        let made = snapshot::upload(options.replica.as_ref(), pinned).await?;
-        if remote.restorable.is_zero() {
-            uploaded = ship::first_useful(uploaded, made);
-        }
+    let mut pinned = match snapshot {
+        true => Some(opened.worker.run(|capture| capture.snapshot()).await?.0),
+        false => None,
+    };
+    let (client, mut uploaded) = (options.replica.as_ref(), remote.level0);
+    if remote.restorable.is_zero()
+        && let Some(pinned) = pinned.take()
+    {
+        let made = snapshot::upload_first(client, &opened.shadow, pinned).await?;
+        uploaded = ship::first_useful(uploaded, made);
     }
     upload_after(uploaded, options, opened).await?;
+    if let Some(pinned) = pinned {
+        snapshot::upload(client, pinned).await?;
+    }
     if once.enforce_retention {
         crate::history::enforce_once(options).await?;
     }
@@ -77,13 +83,15 @@ async fn upload_after(done: Txid, options: &DatabaseOptions, opened: &Opened) ->
     let (_captured, captured) = watch::channel(position.txid);
     let (uploaded, _uploaded) = watch::channel(Uploaded { txid: done, fenced: None });
     let (_hurry, hurry) = watch::channel(Some(Duration::ZERO));
-    let uploader = Uploader {
+    let mut uploader = Uploader {
         client: Arc::clone(&options.replica),
         shadow: opened.shadow.clone(),
         captured,
         uploaded,
         hurry,
         sync_interval: Duration::ZERO,
+        clock: Arc::new(SystemClock),
+        acquaintance: Acquaintance::New,
     };
     uploader.upload_pending().await
 }

@@ -60,13 +60,27 @@ pub(crate) async fn open_on<D: Disk>(
     };
     drop(permit);
     let remote = match silence {
-        Silence::Tolerated if local.is_sound() => look_briefly(options, &setup.shadow, &local).await?,
-        _ => Some(look(options, &setup.shadow, &local).await?),
+        Silence::Tolerated if local.is_sound() => look_briefly(options).await?,
+        _ => Some(position::look(options.replica.as_ref()).await?),
     };
     let newest = remote.as_ref().and_then(|remote| remote.newest);
     let shadow = setup.shadow.clone();
+    let estranged = match (local.end(), &remote) {
+        (Some(end), Some(remote)) => {
+            fence::estrangement(options.replica.as_ref(), &shadow, end, remote).await?
+        }
+        _ => None,
+    };
+    let location = options.replica.location();
+    let resume = move || match estranged.zip(newest) {
+        // Only the database itself can still show that it belongs where the replica ends.
+        Some((reason, newest)) => {
+            Capture::rejoin(setup, newest)?.ok_or(EngineError::Fenced { location, reason })
+        }
+        None => Capture::resume(setup, local, newest),
+    };
     let _permit = Arc::clone(&permits).acquire_owned().await;
-    let capture = tokio::task::spawn_blocking(move || Capture::resume(setup, local, newest)).await??;
+    let capture = tokio::task::spawn_blocking(resume).await??;
     Ok(Opened { worker: Worker::new(capture, permits), shadow, remote, _owner: owner })
 }
 
@@ -79,13 +93,9 @@ pub(crate) enum Silence {
     Fatal,
 }
 
-async fn look_briefly(
-    options: &DatabaseOptions,
-    shadow: &ShadowFolder,
-    local: &Local,
-) -> Result<Option<Remote>, EngineError> {
+async fn look_briefly(options: &DatabaseOptions) -> Result<Option<Remote>, EngineError> {
     let replica = options.replica.location();
-    match tokio::time::timeout(PATIENCE, look(options, shadow, local)).await {
+    match tokio::time::timeout(PATIENCE, position::look(options.replica.as_ref())).await {
         Ok(Ok(remote)) => Ok(Some(remote)),
         Ok(Err(EngineError::Storage(error))) if error.is_transient() => {
             tracing::warn!(%error, "replica does not answer, capturing locally");
@@ -97,20 +107,6 @@ async fn look_briefly(
             Ok(None)
         }
     }
-}
-
-async fn look(
-    options: &DatabaseOptions,
-    shadow: &ShadowFolder,
-    local: &Local,
-) -> Result<Remote, EngineError> {
-    let client = options.replica.as_ref();
-    let remote = position::look(client).await?;
-    if let Some(newest) = &local.newest {
-        fence::same_lineage(client, newest).await?;
-        fence::same_history(client, shadow, newest.txids.max(), remote.newest)?;
-    }
-    Ok(remote)
 }
 
 fn open_local<D: Disk>(

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
-use walstream_ltx::Txid;
+use walstream_ltx::{Txid, TxidRange};
 
 use super::open::{self, Opened, Silence};
 use super::running::Running;
@@ -34,12 +34,19 @@ pub(crate) struct Shutdown {
 pub struct Unshipped {
     /// The database.
     pub path: PathBuf,
-    /// The last TXID on the replica.
-    pub shipped: Txid,
+    /// The last TXID on the replica; `None` if the replica was never reached.
+    pub shipped: Option<Txid>,
     /// The last TXID captured.
     pub captured: Txid,
     /// Why, where it is known.
     pub reason: String,
+}
+
+impl Unshipped {
+    /// What is captured and not on the replica, as far as that is known.
+    pub fn missing(&self) -> Option<TxidRange> {
+        TxidRange::new(self.shipped?.next(), self.captured)
+    }
 }
 
 /// What a database shares with the others of its fleet, and how it alone learns that it is to end.
@@ -108,8 +115,15 @@ pub(crate) async fn live(options: DatabaseOptions, shared: Shared) -> Option<Uns
             }
             let opened = tokio::select! {
                 opened = open(&options, &shared) => opened,
-                reason = shared.out_of_time() => return Some(never_opened(&options, reason)),
+                reason = shared.out_of_time() => {
+                    let reason = format!("the database could not be opened for replication before the end ({reason})");
+                    return Some(not_opened(&options, reason));
+                }
             };
+            if let Err(error @ EngineError::Fenced { .. }) = &opened {
+                tracing::error!(path = %options.path.display(), %error, "replication stopped");
+                return Some(not_opened(&options, error.to_string()));
+            }
             match replicate(&options, &shared, opened, &mut wake, &mut trouble).await {
                 Ok(End::Shutdown(unshipped)) => return unshipped,
                 Ok(End::Reopen(reason)) => {
@@ -166,7 +180,6 @@ async fn replicate(
     Running::new(options, shared, opened, wake)?.run().await
 }
 
-fn never_opened(options: &DatabaseOptions, reason: &str) -> Unshipped {
-    let reason = format!("the database could not be opened for replication before the end ({reason})");
-    Unshipped { path: options.path.clone(), shipped: Txid::ZERO, captured: Txid::ZERO, reason }
+fn not_opened(options: &DatabaseOptions, reason: String) -> Unshipped {
+    Unshipped { path: options.path.clone(), shipped: None, captured: Txid::ZERO, reason }
 }

@@ -21,7 +21,7 @@ use super::trouble::Trouble;
 use crate::error::EngineError;
 use crate::options::DatabaseOptions;
 use crate::upload::position::Remote;
-use crate::upload::queue::{Uploaded, Uploader};
+use crate::upload::queue::{Acquaintance, Uploaded, Uploader};
 use crate::watch::Wake;
 
 /// With file-system events a database is looked at this often in case one was missed.
@@ -52,6 +52,8 @@ pub(crate) struct Running<'a> {
     in_contact: bool,
     captured: watch::Sender<Txid>,
     uploaded: watch::Receiver<Uploaded>,
+    /// For whoever else finds that the replica is another writer's.
+    uploaded_told: watch::Sender<Uploaded>,
     hurry: watch::Sender<Option<Duration>>,
     snapshot_needed: Arc<Notify>,
     /// The TXID from which on a snapshot is needed; zero: it is not.
@@ -84,6 +86,7 @@ impl<'a> Running<'a> {
         let position = opened.worker.ask(|capture| Ok(capture.position()))?;
         let (captured, captured_seen) = watch::channel(position.txid);
         let (uploaded, uploaded_seen) = watch::channel(Uploaded::default());
+        let uploaded_told = uploaded.clone();
         let (hurry, hurry_seen) = watch::channel(None);
         let (contact, contacted) = oneshot::channel();
         let uploader = Uploader {
@@ -93,6 +96,8 @@ impl<'a> Running<'a> {
             uploaded,
             hurry: hurry_seen,
             sync_interval: options.sync_interval,
+            clock: Arc::clone(&shared.clock),
+            acquaintance: Acquaintance::New,
         };
         let (snapshot_made, snapshot_seen) = watch::channel(Txid::ZERO);
         let mut helpers = JoinSet::new();
@@ -109,6 +114,7 @@ impl<'a> Running<'a> {
             in_contact: false,
             captured,
             uploaded: uploaded_seen,
+            uploaded_told,
             hurry,
             snapshot_needed: Arc::new(Notify::new()),
             snapshot_wanted: Txid::ZERO,
@@ -322,6 +328,9 @@ impl<'a> Running<'a> {
             clock: Arc::clone(&self.shared.clock),
             last: remote.snapshot,
             made: self.snapshot_made.clone(),
+            uploaded: self.uploaded_told.clone(),
+            shadow: self.opened.shadow.clone(),
+            has_beginning: !remote.restorable.is_zero(),
         };
         self.upkeep.push(self.helpers.spawn(snapshots.run()));
         let keep = Keep {
@@ -483,7 +492,8 @@ impl<'a> Running<'a> {
 
     /// Closes the database and says what is not on the replica.
     async fn give_up(self, reason: String) -> Unshipped {
-        let (shipped, captured) = (self.uploaded.borrow().txid, *self.captured.borrow());
+        let shipped = self.in_contact.then(|| self.uploaded.borrow().txid);
+        let captured = *self.captured.borrow();
         let path = self.options.path.clone();
         self.close().await;
         Unshipped { path, shipped, captured, reason }

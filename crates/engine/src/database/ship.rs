@@ -3,14 +3,14 @@
 //! Invariant: no level-0 file goes up that could not be restored because nothing before it is there. On a replica
 //! without a beginning the files wait for the first snapshot, and those that it covers are left out.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
 use walstream_ltx::Txid;
-use walstream_storage::ReplicaClient;
 
 use crate::error::EngineError;
+use crate::shadow::recover::LocalEnd;
+use crate::trouble::Trouble;
 use crate::upload::fence;
 use crate::upload::position::{self, Remote};
 use crate::upload::queue::{Uploaded, Uploader};
@@ -22,7 +22,7 @@ const FIRST_CONTACT_PAUSE: Duration = Duration::from_secs(2);
 pub(crate) enum Contact {
     /// Go on; this is what the replica holds.
     Known(Remote),
-    /// The replica is ahead of what is captured: open the database anew, now that it is known.
+    /// The replica is ahead of what is captured, or another's: open the database anew, now that it is known.
     Ahead,
 }
 
@@ -34,21 +34,14 @@ pub(crate) async fn run(
     mut snapshot: watch::Receiver<Txid>,
 ) {
     let remote = match known {
-        Some(remote) => remote,
-        None => first_contact(&uploader.client).await,
+        Some(remote) => Some(remote),
+        None => first_contact(&uploader).await,
     };
-    let captured = *uploader.captured.borrow();
-    if remote.newest.is_some_and(|newest| newest.position.txid > captured) {
+    let Some(remote) = remote else {
         // If nobody listens any more, the database is being closed.
         let _ = contact.send(Contact::Ahead);
         return;
-    }
-    let history = fence::same_history(uploader.client.as_ref(), &uploader.shadow, captured, remote.newest);
-    if let Err(error @ EngineError::Fenced { .. }) = history {
-        tracing::error!(replica = uploader.client.kind(), %error, "replication stopped");
-        uploader.uploaded.send_modify(|uploaded| uploaded.fenced = Some(error.to_string()));
-        return;
-    }
+    };
     let mut start = remote.level0;
     let has_beginning = !remote.restorable.is_zero();
     let _ = contact.send(Contact::Known(remote));
@@ -65,15 +58,34 @@ pub(crate) fn first_useful(level0: Txid, first: Txid) -> Txid {
     level0.max(first.prev())
 }
 
-async fn first_contact(client: &Arc<dyn ReplicaClient>) -> Remote {
+/// Asks until the replica answers; `None` if what is captured does not lead on from there.
+async fn first_contact(uploader: &Uploader) -> Option<Remote> {
+    let replica = uploader.client.location();
+    let mut trouble = Trouble::new(FIRST_CONTACT_PAUSE, FIRST_CONTACT_PAUSE);
     loop {
-        match position::look(client.as_ref()).await {
+        match contact(uploader).await {
             Ok(remote) => {
-                tracing::info!(replica = %client.location(), "replica answers again");
+                trouble.over(|row| {
+                    tracing::info!(%replica, silent_for = %row.lasting, "replica answers again");
+                });
                 return remote;
             }
-            Err(error) => tracing::debug!(replica = %client.location(), %error, "replica does not answer"),
+            Err(error) => {
+                let captured = *uploader.captured.borrow();
+                let pause = trouble.failed(|row| {
+                    let silent_for = row.lasting;
+                    tracing::error!(%replica, %error, %captured, %silent_for, "replica does not answer, trying again");
+                });
+                tokio::time::sleep(pause).await;
+            }
         }
-        tokio::time::sleep(FIRST_CONTACT_PAUSE).await;
     }
+}
+
+async fn contact(uploader: &Uploader) -> Result<Option<Remote>, EngineError> {
+    let remote = position::look(uploader.client.as_ref()).await?;
+    let captured = *uploader.captured.borrow();
+    let end = LocalEnd { sound: captured, given_out: captured };
+    let estranged = fence::estrangement(uploader.client.as_ref(), &uploader.shadow, end, &remote).await?;
+    Ok(estranged.is_none().then_some(remote))
 }

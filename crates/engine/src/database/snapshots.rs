@@ -1,6 +1,7 @@
 //! The task that makes snapshots: at once where the replica needs one, then by the clock.
 //!
-//! Invariant: a snapshot that is needed is tried until it is there.
+//! Invariants: a snapshot that is needed is tried until it is there, or until the replica turns out to be another
+//! writer's. On a replica that has a beginning, a snapshot goes up after level 0 has come to its TXID.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,13 +11,19 @@ use walstream_ltx::{Timestamp, Txid};
 use walstream_storage::ReplicaClient;
 
 use super::command::{Command, ask};
+use crate::capture::snapshot::Snapshot;
 use crate::clock::Clock;
 use crate::error::EngineError;
 use crate::history::levels;
+use crate::shadow::folder::ShadowFolder;
+use crate::trouble::Trouble;
+use crate::upload::queue::Uploaded;
 use crate::upload::snapshot;
 
 const FIRST_BACKOFF: Duration = Duration::from_secs(1);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
+/// A pinned state waits no longer than this for its last upload.
+const PINNED_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Makes the snapshots of one database.
 pub(crate) struct Snapshots {
@@ -30,6 +37,11 @@ pub(crate) struct Snapshots {
     pub(crate) last: Option<(Txid, Timestamp)>,
     /// Told of each snapshot that is on the replica.
     pub(crate) made: watch::Sender<Txid>,
+    /// How far level 0 is; told if the replica is another writer's.
+    pub(crate) uploaded: watch::Sender<Uploaded>,
+    pub(crate) shadow: ShadowFolder,
+    /// Whether anything can be restored from the replica yet.
+    pub(crate) has_beginning: bool,
 }
 
 impl Snapshots {
@@ -45,23 +57,33 @@ impl Snapshots {
                 () = self.needed.notified() => true,
                 () = tokio::time::sleep(if overdue { Duration::ZERO } else { levels::until(now, due) }) => false,
             };
-            self.make(forced).await;
+            if let Err(fenced) = self.make(forced).await {
+                tracing::error!(replica = self.client.kind(), error = %fenced, "replication stopped");
+                self.uploaded.send_modify(|uploaded| uploaded.fenced = Some(fenced.to_string()));
+                return;
+            }
         }
     }
 
-    /// Makes one, however often it takes. Without a change since the last one there is nothing to do.
-    async fn make(&mut self, forced: bool) {
-        let mut backoff = FIRST_BACKOFF;
-        loop {
-            match self.try_make(forced).await {
-                Ok(()) => return,
-                Err(error) => {
-                    tracing::error!(replica = %self.client.location(), %error, "snapshot failed, trying again");
-                    tokio::time::sleep(backoff).await;
-                    backoff = (backoff * 2).min(LONGEST_BACKOFF);
-                }
+    /// Makes one, however often it takes. Without a change since the last one there is nothing to do. The only error is
+    /// that the replica is another writer's.
+    async fn make(&mut self, forced: bool) -> Result<(), EngineError> {
+        let replica = self.client.location();
+        let mut trouble = Trouble::new(FIRST_BACKOFF, LONGEST_BACKOFF);
+        while let Err(error) = self.try_make(forced).await {
+            if matches!(error, EngineError::Fenced { .. }) {
+                return Err(error);
             }
+            let pause = trouble.failed(|row| {
+                let (count, lasting) = (row.count, row.lasting);
+                tracing::error!(%replica, %error, consecutive_errors = count, failing_for = %lasting, "snapshot failed, trying again");
+            });
+            tokio::time::sleep(pause).await;
         }
+        trouble.over(|row| {
+            tracing::info!(%replica, previous_errors = row.count, failed_for = %row.lasting, "snapshot recovered");
+        });
+        Ok(())
     }
 
     async fn try_make(&mut self, forced: bool) -> Result<(), EngineError> {
@@ -72,10 +94,33 @@ impl Snapshots {
             self.last = Some((position.txid, made_at));
             return Ok(());
         }
-        let pinned = ask(&self.commands, Command::Snapshot).await?;
-        let txid = snapshot::upload(self.client.as_ref(), pinned).await?;
+        let txid = if self.has_beginning {
+            let pinned = self.pin_shipped(position.txid).await?;
+            snapshot::upload(self.client.as_ref(), pinned).await?
+        } else {
+            let pinned = ask(&self.commands, Command::Snapshot).await?;
+            snapshot::upload_first(self.client.as_ref(), &self.shadow, pinned).await?
+        };
+        self.has_beginning = true;
         self.last = Some((txid, made_at));
         self.made.send_replace(txid);
         Ok(())
+    }
+
+    /// Pins a state that level 0 of the replica has. The uploads are waited for before, because the WAL grows for as
+    /// long as a state is pinned.
+    async fn pin_shipped(&self, captured: Txid) -> Result<Snapshot, EngineError> {
+        let mut uploaded = self.uploaded.subscribe();
+        let mut wanted = captured;
+        loop {
+            // The sender is ours, so it cannot be gone.
+            let _ = uploaded.wait_for(|uploaded| uploaded.txid >= wanted).await;
+            let pinned = ask(&self.commands, Command::Snapshot).await?;
+            wanted = pinned.header().txids.max();
+            let shipped = uploaded.wait_for(|uploaded| uploaded.txid >= wanted);
+            if tokio::time::timeout(PINNED_PATIENCE, shipped).await.is_ok() {
+                return Ok(pinned);
+            }
+        }
     }
 }

@@ -37,6 +37,7 @@ use self::sources::{Hole, Limits};
 use crate::clock::{Clock, SystemClock};
 use crate::error::EngineError;
 use crate::options::{DatabaseOptions, HistoryOptions};
+use crate::trouble::Trouble;
 
 /// A failure is tried again after this time, then after twice that, and so on.
 const FIRST_BACKOFF: Duration = Duration::from_secs(1);
@@ -123,19 +124,24 @@ impl History {
     /// Compacts and deletes for as long as it is polled. Returns only the error that it cannot get over by itself:
     /// the replica belongs to another writer.
     pub async fn run(mut self) -> EngineError {
-        let mut backoff = FIRST_BACKOFF;
+        let replica = self.client().location();
+        let mut trouble = Trouble::new(FIRST_BACKOFF, LONGEST_BACKOFF);
         loop {
             match self.work().await {
                 Ok(next) => {
-                    backoff = FIRST_BACKOFF;
+                    trouble.over(|row| {
+                        info!(%replica, previous_errors = row.count, failed_for = %row.lasting, "compaction recovered");
+                    });
                     self.rest(next).await;
                 }
                 Err(fatal @ EngineError::Fenced { .. }) => return fatal,
                 Err(error) => {
-                    error!(%error, retry_in = ?backoff, "compaction or retention failed");
+                    let pause = trouble.failed(|row| {
+                        let (count, lasting) = (row.count, row.lasting);
+                        error!(%replica, %error, consecutive_errors = count, failing_for = %lasting, "compaction or retention failed, trying again");
+                    });
                     self.set_aside(&error);
-                    tokio::time::sleep(backoff).await;
-                    backoff = (backoff * 2).min(LONGEST_BACKOFF);
+                    tokio::time::sleep(pause).await;
                 }
             }
         }

@@ -25,10 +25,27 @@ pub(crate) struct Local {
 }
 
 impl Local {
+    /// How far it goes; `None` if there is nothing that says what was captured.
+    pub(crate) fn end(&self) -> Option<LocalEnd> {
+        let sound = self.newest.as_ref()?.txids.max();
+        let damaged = self.damaged.iter().map(|&file| file.max());
+        let mapped = self.map.iter().map(|&(_, txid)| txid);
+        Some(LocalEnd { sound, given_out: damaged.chain(mapped).fold(sound, Ord::max) })
+    }
+
     /// Whether it says by itself which TXIDs are taken.
     pub(crate) fn is_sound(&self) -> bool {
         self.newest.is_some() && self.damaged.is_empty()
     }
+}
+
+/// How far a local state goes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LocalEnd {
+    /// The newest file that is whole.
+    pub(crate) sound: Txid,
+    /// The last TXID that was given out here, even if its file is damaged or lost.
+    pub(crate) given_out: Txid,
 }
 
 /// Reads the local state.

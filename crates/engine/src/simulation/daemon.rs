@@ -23,9 +23,10 @@ use crate::history::retention::l0_to_delete;
 use crate::history::sources::{Limits, next_sources};
 use crate::options::DatabaseOptions;
 use crate::shadow::folder::ShadowFolder;
+use crate::shadow::recover::LocalEnd;
 use crate::upload::fence;
 use crate::upload::position::{self, Remote};
-use crate::upload::queue::{Uploaded, Uploader};
+use crate::upload::queue::{Acquaintance, Uploaded, Uploader};
 use crate::upload::snapshot;
 
 /// A running daemon.
@@ -49,7 +50,7 @@ impl Daemon {
         clock: Arc<dyn Clock>,
         disk: FragileDisk,
     ) -> Result<Self, EngineError> {
-        let permits = Arc::new(Semaphore::new(1));
+        let (permits, uploader_clock) = (Arc::new(Semaphore::new(1)), Arc::clone(&clock));
         let mut opened =
             open::open_on(move |_| Ok(disk), options, clock, permits, Silence::Tolerated).await?;
         let position = opened.worker.ask(|capture| Ok(capture.position()))?;
@@ -61,6 +62,8 @@ impl Daemon {
             uploaded: watch::Sender::new(Uploaded::default()),
             hurry: watch::Sender::new(None).subscribe(),
             sync_interval: Duration::ZERO,
+            clock: uploader_clock,
+            acquaintance: Acquaintance::New,
         };
         let remote = opened.remote.take();
         let options = options.clone();
@@ -100,6 +103,11 @@ impl Daemon {
             return Ok(true);
         }
         let remote = position::look(self.client()).await?;
+        let captured = *self.captured.borrow();
+        let end = LocalEnd { sound: captured, given_out: captured };
+        if fence::estrangement(self.client(), self.shadow(), end, &remote).await?.is_some() {
+            return Ok(false);
+        }
         self.meet(&remote)
     }
 
@@ -107,7 +115,6 @@ impl Daemon {
         if remote.newest.is_some_and(|newest| newest.position.txid > *self.captured.borrow()) {
             return Ok(false);
         }
-        fence::same_history(self.client(), self.shadow(), *self.captured.borrow(), remote.newest)?;
         self.uploader.uploaded.send_replace(Uploaded { txid: remote.level0, fenced: None });
         if self.opened.needs_snapshot(remote)? {
             self.want_snapshot();

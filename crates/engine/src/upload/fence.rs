@@ -1,21 +1,26 @@
-//! A name that we wanted to write is taken.
+//! Is what is on the replica ours?
 //!
-//! Invariant: either what is stored there is byte for byte what we wanted to store (an answer of the store was
-//! lost, or we were killed before we noted it), or another writer owns the replica and this one stops.
-//! Nothing is ever overwritten.
+//! Invariant: whatever is stored under a name that we want to write, or between names of ours, is what we stored or
+//! would have stored (an answer of the store was lost, or we were killed before we noted it), or another writer owns
+//! the replica and this one stops. Nothing is ever overwritten.
 
-use std::io::{self, Read};
+use std::io::Read;
 
-use walstream_ltx::header::Header;
-use walstream_ltx::{Level, Txid, TxidRange};
-use walstream_storage::{ReplicaClient, StorageError};
+use walstream_ltx::header::{Header, Salts};
+use walstream_ltx::trailer::Trailer;
+use walstream_ltx::{Level, Summary, Txid, TxidRange};
+use walstream_storage::{FileInfo, ReplicaClient, StorageError, TimestampSource};
 
-use crate::capture::session::{Position, RemoteNewest};
+use super::position::{Remote, read_header};
 use crate::error::EngineError;
 use crate::shadow::folder::ShadowFolder;
+use crate::shadow::recover::LocalEnd;
 
 /// Compared this many bytes at a time.
 const CHUNK: usize = 1 << 20;
+/// Salt-1 grows by one at each restart of a WAL: some weeks of a busy application. Of another database it lies in this
+/// range by a chance of one in 4096.
+const LATER_GENERATIONS: u32 = 1 << 20;
 
 /// Succeeds if the stored level-0 file is the local one.
 pub(crate) async fn confirm_ours(
@@ -43,8 +48,7 @@ pub(crate) async fn confirm_ours(
             Err(error) => return Err(error.into()),
         };
         if stored != expected[..wanted] {
-            let reason = format!("level-0 file {txids} is there already with other content");
-            return Err(EngineError::Fenced { location: client.location(), reason });
+            return Err(taken(client, txids));
         }
         if wanted == 0 {
             break;
@@ -54,111 +58,164 @@ pub(crate) async fn confirm_ours(
     Ok(())
 }
 
-/// Succeeds unless the replica holds another file under the name of our newest local one.
-pub(crate) async fn same_lineage(client: &dyn ReplicaClient, newest: &Header) -> Result<(), EngineError> {
-    let stored = match client.read(Level::L0, newest.txids, 0..Header::SIZE as u64).await {
-        Ok(stored) => stored,
-        Err(StorageError::NotFound { .. }) => return Ok(()),
-        Err(error) => return Err(error.into()),
+/// Succeeds if the stored level-0 file is the one that our files merge into: the same header, length and checksum.
+pub(crate) async fn confirm_merged(client: &dyn ReplicaClient, ours: &Summary) -> Result<(), EngineError> {
+    let txids = ours.header.txids;
+    let head = client.read(Level::L0, txids, 0..Header::SIZE as u64).await?;
+    let end = ours.size.saturating_sub(Trailer::SIZE as u64);
+    // One byte more than we would have written.
+    let tail = match client.read(Level::L0, txids, end..ours.size + 1).await {
+        Err(StorageError::PastEnd { .. }) => Default::default(),
+        tail => tail?,
     };
-    match Header::parse(&stored) {
-        Ok(header) if header == *newest => Ok(()),
-        _ => Err(EngineError::Fenced {
-            location: client.location(),
-            reason: format!("its level-0 file {} is not the one in the local metadata folder", newest.txids),
-        }),
+    let same = Header::parse(&head).is_ok_and(|header| header == ours.header);
+    if same && tail == ours.trailer.encode().as_slice() { Ok(()) } else { Err(taken(client, txids)) }
+}
+
+/// Succeeds if the stored snapshot is of the same state.
+pub(crate) async fn confirm_snapshot(client: &dyn ReplicaClient, ours: &Header) -> Result<(), EngineError> {
+    let bytes = client.read(Level::SNAPSHOT, ours.txids, 0..Header::SIZE as u64).await?;
+    match Header::parse(&bytes) {
+        Ok(stored) if is_same_state(Level::SNAPSHOT, &stored, ours) => Ok(()),
+        _ => {
+            let reason = format!("snapshot {} is there already with other content", ours.txids);
+            Err(EngineError::Fenced { location: client.location(), reason })
+        }
     }
 }
 
-/// Succeeds unless the newest state on the replica is another than the one that the local files go through, of which
-/// those up to `sound` are trusted. A machine that was set back to an earlier moment may have files that follow another
-/// state of the same number.
-pub(crate) fn same_history(
+fn taken(client: &dyn ReplicaClient, txids: TxidRange) -> EngineError {
+    let reason = format!("level-0 file {txids} is there already with other content");
+    EngineError::Fenced { location: client.location(), reason }
+}
+
+/// Succeeds if whatever overlaps a file that was just written is ours. Files that begin after it are no concern: whoever
+/// wrote them saw it, and our next file will meet them.
+pub(crate) async fn confirm_alone(
     client: &dyn ReplicaClient,
     shadow: &ShadowFolder,
-    sound: Txid,
-    newest: Option<RemoteNewest>,
+    level: Level,
+    written: TxidRange,
 ) -> Result<(), EngineError> {
-    let Some(Position { txid, checksum: Some(there) }) = newest.map(|newest| newest.position) else {
-        return Ok(());
-    };
-    let files = shadow.files()?.into_iter().filter(|&file| file.max() <= sound);
-    for file in files {
-        let ours = if file.max() == txid {
-            header(shadow, file)?.and_then(|header| header.lineage.post_apply)
-        } else if file.min() == txid.next() {
-            header(shadow, file)?.and_then(|header| header.lineage.pre_apply)
-        } else {
-            None
-        };
-        if ours.is_some_and(|ours| ours != there) {
-            let reason = format!("its state of TXID {txid} is not the one that the local files go through");
-            return Err(EngineError::Fenced { location: client.location(), reason });
+    for file in client.list(level, written.min(), TimestampSource::Listing).await? {
+        let overlaps = file.txids != written && file.txids.min() <= written.max();
+        if overlaps && !is_ours(client, shadow, &file).await? {
+            return Err(foreign(client, &file));
         }
     }
     Ok(())
 }
 
-/// The header of a local file; `None` if it is gone or has none.
-fn header(shadow: &ShadowFolder, txids: TxidRange) -> Result<Option<Header>, EngineError> {
-    let Some(mut file) = shadow.open_file(txids)? else { return Ok(None) };
-    let mut bytes = [0; Header::SIZE];
-    match file.read_exact(&mut bytes) {
-        Ok(()) => Ok(Header::parse(&bytes).ok()),
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
-        Err(error) => Err(EngineError::io("read", &shadow.path(txids))(error)),
+/// How far the replica's level 0 goes on from `done`, as a listing has it, if all of that is ours.
+pub(crate) async fn reached(
+    client: &dyn ReplicaClient,
+    shadow: &ShadowFolder,
+    done: Txid,
+) -> Result<Txid, EngineError> {
+    let mut reached = done;
+    for file in client.list(Level::L0, done.next(), TimestampSource::Listing).await? {
+        if !is_ours(client, shadow, &file).await? {
+            return Err(foreign(client, &file));
+        }
+        if file.txids.min() <= reached.next() {
+            reached = reached.max(file.txids.max());
+        }
+    }
+    Ok(reached)
+}
+
+fn foreign(client: &dyn ReplicaClient, file: &FileInfo) -> EngineError {
+    let reason =
+        format!("level {} file {} is there, and this database did not write it", file.level, file.txids);
+    EngineError::Fenced { location: client.location(), reason }
+}
+
+async fn is_ours(
+    client: &dyn ReplicaClient,
+    shadow: &ShadowFolder,
+    file: &FileInfo,
+) -> Result<bool, EngineError> {
+    let Some(local) = local_header(shadow, |local| local.max() == file.txids.max())? else {
+        return Ok(false);
+    };
+    Ok(is_same_state(file.level, &read_header(client, file.level, file).await?, &local))
+}
+
+/// Why the replica is not one that the local state leads to; `None` if it is, or if nothing says otherwise.
+pub(crate) async fn estrangement(
+    client: &dyn ReplicaClient,
+    shadow: &ShadowFolder,
+    local: LocalEnd,
+    remote: &Remote,
+) -> Result<Option<String>, EngineError> {
+    let Some((level, stored)) = &remote.newest_header else { return Ok(None) };
+    let newest = stored.txids.max();
+    if newest > local.given_out {
+        let set_back = match local_header(shadow, |file| file.max() == local.sound)? {
+            Some(ours) => is_of_later_wal(&ours, stored) && !is_contradicted(client, &ours).await?,
+            None => false,
+        };
+        let end = local.given_out;
+        let reason =
+            || format!("it has gone on to TXID {newest}, and the local metadata folder ends at {end}");
+        return Ok((!set_back).then(reason));
+    }
+    if newest > local.sound {
+        return Ok(None);
+    }
+    let leads_there = match local_header(shadow, |local| local.max() == newest)? {
+        Some(local) => is_same_state(*level, stored, &local),
+        None => match local_header(shadow, |local| local.min() == newest.next())? {
+            Some(next) => agree(stored.lineage.post_apply, next.lineage.pre_apply),
+            None => true,
+        },
+    };
+    let reason = || format!("its TXID {newest} is not the one in the local metadata folder");
+    Ok((!leads_there).then(reason))
+}
+
+/// Whether a stored file was captured from the WAL that a local one came from, or from one of its next generations:
+/// then everything here was set back, and the replica was not. The WAL of another database has other salts, and so has
+/// that of a restored one.
+fn is_of_later_wal(local: &Header, stored: &Header) -> bool {
+    let (ours, theirs) = (local.wal.salts, stored.wal.salts);
+    match theirs.salt1.wrapping_sub(ours.salt1) {
+        0 => ours.salt2 == theirs.salt2 && ours != Salts::default(),
+        restarts => restarts < LATER_GENERATIONS && ours != Salts::default() && theirs != Salts::default(),
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use walstream_ltx::{Checksum, Commit, Lineage, PageSize, Timestamp, WalSpan};
-
-    use super::*;
-    use crate::fs::SystemDisk;
-    use crate::testing::MemoryReplica;
-
-    fn digest(value: u64) -> Option<Checksum> {
-        Checksum::from_stored(value | 1 << 63).unwrap()
+/// Whether the replica holds another file under the name of a local one.
+async fn is_contradicted(client: &dyn ReplicaClient, local: &Header) -> Result<bool, EngineError> {
+    match client.read(Level::L0, local.txids, 0..Header::SIZE as u64).await {
+        Ok(stored) => Ok(Header::parse(&stored).ok().as_ref() != Some(local)),
+        Err(StorageError::NotFound { .. }) => Ok(false),
+        Err(error) => Err(error.into()),
     }
+}
 
-    /// A folder with the file of TXID 7, which leads from state 6 to state 7.
-    fn folder_with_txid_7(folder: &std::path::Path) -> ShadowFolder {
-        let disk = Arc::new(SystemDisk::like(folder).unwrap());
-        let shadow = ShadowFolder::open(folder, folder, disk).unwrap();
-        let txids = TxidRange::single(Txid::new(7)).unwrap();
-        let header = Header {
-            page_size: PageSize::new(512).unwrap(),
-            commit: Commit::new(1),
-            txids,
-            timestamp: Timestamp::from_millis(0),
-            tracked: false,
-            pre_apply: None,
-            wal: WalSpan::default(),
-            node_id: 0,
-            lineage: Lineage { pre_apply: digest(6), post_apply: digest(7) },
-        };
-        std::fs::write(shadow.path(txids), header.encode().unwrap()).unwrap();
-        shadow
-    }
+/// Whether a stored file leads to the state that a local level-0 file leads to. One of level 0 was captured at the same
+/// moment as well.
+fn is_same_state(level: Level, stored: &Header, local: &Header) -> bool {
+    let state = |header: &Header| (header.txids.max(), header.page_size, header.commit);
+    state(stored) == state(local)
+        && agree(stored.lineage.post_apply, local.lineage.post_apply)
+        && (level != Level::L0 || stored.timestamp == local.timestamp)
+        && (level != Level::L0 || stored.txids != local.txids || stored == local)
+}
 
-    #[test]
-    fn local_files_go_through_the_newest_state_of_the_replica_or_nothing_is_added_to_it() {
-        let folder = tempfile::tempdir().unwrap();
-        let shadow = folder_with_txid_7(folder.path());
-        let replica = MemoryReplica::default();
-        let check = |txid: u64, state: u64| {
-            let position = Position { txid: Txid::new(txid), checksum: digest(state) };
-            let newest = Some(RemoteNewest { position, commit: Commit::new(1) });
-            same_history(&replica, &shadow, Txid::new(7), newest)
-        };
-        check(6, 6).unwrap();
-        check(7, 7).unwrap();
-        // What lies in between is bridged by a snapshot.
-        check(5, 99).unwrap();
-        assert!(matches!(check(6, 99), Err(EngineError::Fenced { .. })));
-        assert!(matches!(check(7, 99), Err(EngineError::Fenced { .. })));
-    }
+/// What is unknown contradicts nothing.
+fn agree<T: PartialEq>(one: Option<T>, other: Option<T>) -> bool {
+    one.is_none() || other.is_none() || one == other
+}
+
+/// The header of the first local file that is wanted.
+fn local_header(
+    shadow: &ShadowFolder,
+    wanted: impl Fn(TxidRange) -> bool,
+) -> Result<Option<Header>, EngineError> {
+    let Some(txids) = shadow.files()?.into_iter().find(|&txids| wanted(txids)) else { return Ok(None) };
+    let Some(mut file) = shadow.open_file(txids)? else { return Ok(None) };
+    let mut bytes = [0; Header::SIZE];
+    Ok(file.read_exact(&mut bytes).ok().and_then(|()| Header::parse(&bytes).ok()))
 }

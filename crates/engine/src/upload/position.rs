@@ -16,6 +16,8 @@ use crate::restore::plan::{self, PlanError, Target};
 pub(crate) struct Remote {
     /// Its newest file, if it has any, and what that file says of the database.
     pub(crate) newest: Option<RemoteNewest>,
+    /// The level and the header of that file.
+    pub(crate) newest_header: Option<(Level, Header)>,
     /// The highest TXID on level 0.
     pub(crate) level0: Txid,
     /// The last TXID that a restore can reach; zero: none.
@@ -31,10 +33,14 @@ pub(crate) async fn look(client: &dyn ReplicaClient) -> Result<Remote, EngineErr
     let level0 = files.iter().filter(|file| file.level == Level::L0).map(|file| file.txids.max()).max();
     // Of files that end at the same TXID the one of the lowest level is the smallest.
     let newest = files.iter().max_by_key(|file| (file.txids.max(), std::cmp::Reverse(file.level)));
-    let newest = match newest {
-        Some(file) => Some(described(client, file).await?),
+    let newest_header = match newest {
+        Some(file) => Some((file.level, read_header(client, file.level, file).await?)),
         None => None,
     };
+    let newest = newest.zip(newest_header.as_ref()).map(|(file, (_, header))| {
+        let position = Position { txid: file.txids.max(), checksum: header.lineage.post_apply };
+        RemoteNewest { position, commit: header.commit }
+    });
     let restorable = match plan::choose(&files, &Target::Latest) {
         Ok(chosen) => chosen.last().map_or(Txid::ZERO, |file| file.txids.max()),
         Err(PlanError::Gap { have, .. }) => have,
@@ -42,13 +48,7 @@ pub(crate) async fn look(client: &dyn ReplicaClient) -> Result<Remote, EngineErr
     };
     let snapshots = files.iter().filter(|file| file.level == Level::SNAPSHOT);
     let snapshot = snapshots.map(|file| (file.txids.max(), file.created_at)).max();
-    Ok(Remote { newest, level0: level0.unwrap_or(Txid::ZERO), restorable, snapshot })
-}
-
-async fn described(client: &dyn ReplicaClient, file: &FileInfo) -> Result<RemoteNewest, EngineError> {
-    let header = read_header(client, file.level, file).await?;
-    let position = Position { txid: file.txids.max(), checksum: header.lineage.post_apply };
-    Ok(RemoteNewest { position, commit: header.commit })
+    Ok(Remote { newest, newest_header, level0: level0.unwrap_or(Txid::ZERO), restorable, snapshot })
 }
 
 /// The header of a stored file.

@@ -1,6 +1,7 @@
 //! The level-0 files that wait for their upload.
 //!
-//! Invariant: files go up in TXID order, each once; what is said to be uploaded is durable on the replica.
+//! Invariant: files go up in TXID order, each once, by itself or merged with those after it; what is said to be uploaded
+//! is durable on the replica.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,14 +12,13 @@ use walstream_ltx::header::Header;
 use walstream_ltx::{Level, Timestamp, Txid, TxidRange};
 use walstream_storage::{PutBody, PutOutcome, ReplicaClient};
 
+use super::backlog::{self, Batch, Merged};
 use super::fence;
+use super::outage::Outage;
+use crate::clock::Clock;
 use crate::error::EngineError;
 use crate::shadow::folder::ShadowFolder;
 
-/// After repeated failures an upload is tried again at least this often.
-const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
-/// A lasting failure is said again after this time.
-const REMINDER: Duration = Duration::from_secs(60);
 /// Small files are read whole and sent as one piece.
 const WHOLE: u64 = 1 << 20;
 
@@ -42,20 +42,38 @@ pub(crate) struct Uploader {
     /// At shutdown: how long to wait between tries, in place of the usual pace and backoff.
     pub(crate) hurry: watch::Receiver<Option<Duration>>,
     pub(crate) sync_interval: Duration,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) acquaintance: Acquaintance,
+}
+
+/// What an uploader has seen of the replica.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Acquaintance {
+    /// Nothing yet: its first file may meet that of another who comes at the same moment.
+    #[default]
+    New,
+    /// Everything that was sent has arrived.
+    Sure,
+    /// The last upload failed, but may have arrived all the same.
+    InDoubt,
 }
 
 impl Uploader {
     /// Uploads until it is cancelled or fenced.
     pub(crate) async fn run(mut self) {
-        let mut failures = Failures::default();
+        let mut outage = Outage::of(&self);
         loop {
             if !self.wait_for_work().await {
                 return;
             }
             let started = Instant::now();
-            let pause = match self.upload_pending().await {
+            let uploaded = tokio::select! {
+                uploaded = self.upload_pending() => uploaded,
+                never = outage.watch() => match never {},
+            };
+            let pause = match uploaded {
                 Ok(()) => {
-                    failures.recovered(&self);
+                    outage.over();
                     self.sync_interval
                 }
                 Err(error @ EngineError::Fenced { .. }) => {
@@ -63,7 +81,7 @@ impl Uploader {
                     self.uploaded.send_modify(|uploaded| uploaded.fenced = Some(error.to_string()));
                     return;
                 }
-                Err(error) => failures.failed(&self, &error),
+                Err(error) => outage.failed(&error).await,
             };
             self.pause_until(started + pause).await;
         }
@@ -91,29 +109,95 @@ impl Uploader {
 
     /// Uploads every captured file that the replica lacks. A file beyond the position may be there too: its capture
     /// failed at the very end, and the next one gives it other content.
-    pub(crate) async fn upload_pending(&self) -> Result<(), EngineError> {
-        let (done, captured) = (self.uploaded.borrow().txid, *self.captured.borrow());
-        let files = self.shadow.files_after(done)?;
-        for file in files.into_iter().filter(|&file| file.max() <= captured) {
-            self.upload(file).await?;
-            self.uploaded.send_modify(|uploaded| uploaded.txid = file.max());
+    pub(crate) async fn upload_pending(&mut self) -> Result<(), EngineError> {
+        if self.acquaintance == Acquaintance::InDoubt {
+            let reached = fence::reached(self.client.as_ref(), &self.shadow, self.done()).await?;
+            self.advance(reached);
+            self.acquaintance = Acquaintance::Sure;
+        }
+        let captured = *self.captured.borrow();
+        let mut files = self.shadow.files_after(self.done())?;
+        files.retain(|&file| file.max() <= captured);
+        let uploaded = self.upload_all(&files).await;
+        if uploaded.is_err() && self.acquaintance == Acquaintance::Sure {
+            self.acquaintance = Acquaintance::InDoubt;
+        }
+        uploaded
+    }
+
+    /// The first file by itself, then, if many more wait, those as one; and so on.
+    async fn upload_all(&mut self, mut files: &[TxidRange]) -> Result<(), EngineError> {
+        while let [first, rest @ ..] = files {
+            self.upload(*first).await?;
+            files = rest;
+            if let Some(batch) = backlog::choose(&self.shadow, rest).await? {
+                files = &rest[batch.files.len()..];
+                self.upload_merged(&batch).await?;
+            }
         }
         Ok(())
     }
 
-    async fn upload(&self, txids: TxidRange) -> Result<(), EngineError> {
+    async fn upload(&mut self, txids: TxidRange) -> Result<(), EngineError> {
         let (created_at, size, body) = open_body(&self.shadow, txids).await?;
-        match self.client.put(Level::L0, txids, created_at, body).await? {
-            PutOutcome::Created => {}
-            PutOutcome::AlreadyExists => {
-                fence::confirm_ours(self.client.as_ref(), &self.shadow, txids).await?
-            }
+        let outcome = self.client.put(Level::L0, txids, created_at, body).await?;
+        if outcome == PutOutcome::AlreadyExists {
+            fence::confirm_ours(self.client.as_ref(), &self.shadow, txids).await?;
         }
+        if self.acquaintance == Acquaintance::New {
+            self.stand_alone(txids, outcome).await?;
+            self.acquaintance = Acquaintance::Sure;
+        }
+        self.advance(txids.max());
         tracing::debug!(
             level = 0, minTXID = %txids.min(), maxTXID = %txids.max(), size, replica = self.client.kind(),
             "ltx file uploaded"
         );
         Ok(())
+    }
+
+    async fn upload_merged(&mut self, batch: &Batch) -> Result<(), EngineError> {
+        let (txids, files) = (batch.txids(), batch.files.len());
+        match backlog::upload(self.client.as_ref(), &self.shadow, batch).await? {
+            Merged::Created => self.stand_alone(txids, PutOutcome::Created).await?,
+            Merged::Confirmed => self.stand_alone(txids, PutOutcome::AlreadyExists).await?,
+            Merged::Refused => {
+                for &file in &batch.files {
+                    self.upload(file).await?;
+                }
+                return Ok(());
+            }
+        }
+        self.advance(txids.max());
+        tracing::debug!(
+            level = 0, minTXID = %txids.min(), maxTXID = %txids.max(), files, replica = self.client.kind(),
+            "ltx files uploaded as one"
+        );
+        Ok(())
+    }
+
+    /// Whether nobody else wrote where we have just written. If somebody did, what we wrote goes again.
+    async fn stand_alone(&self, written: TxidRange, outcome: PutOutcome) -> Result<(), EngineError> {
+        let client = self.client.as_ref();
+        match fence::confirm_alone(client, &self.shadow, Level::L0, written).await {
+            Err(error @ EngineError::Fenced { .. }) => {
+                if outcome == PutOutcome::Created
+                    && let Err(error) = client.delete(&[(Level::L0, written)]).await
+                {
+                    tracing::warn!(%error, txids = %written, "cannot take back a file from another writer's replica");
+                }
+                Err(error)
+            }
+            confirmed => confirmed,
+        }
+    }
+
+    fn done(&self) -> Txid {
+        self.uploaded.borrow().txid
+    }
+
+    fn advance(&self, txid: Txid) {
+        self.uploaded.send_modify(|uploaded| uploaded.txid = txid);
     }
 }
 
@@ -144,69 +228,4 @@ async fn open_body(
         Ok((created_at, size, PutBody::Bytes(content.into())))
     };
     tokio::task::spawn_blocking(read).await?
-}
-
-/// One line when uploads begin to fail, one a minute while they do, one when they work again.
-#[derive(Default)]
-struct Failures {
-    count: u32,
-    since: Option<Instant>,
-    said: Option<Instant>,
-}
-
-impl Failures {
-    /// How long to wait before the next try.
-    fn failed(&mut self, uploader: &Uploader, error: &EngineError) -> Duration {
-        let now = Instant::now();
-        let since = *self.since.get_or_insert(now);
-        if self.said.is_none_or(|said| now - said >= REMINDER) {
-            self.said = Some(now);
-            let waiting = *uploader.captured.borrow();
-            let (replica, uploaded) = (uploader.client.location(), uploader.uploaded.borrow().txid);
-            tracing::error!(
-                %replica, %error, captured = %waiting, %uploaded, failing_for = ?(now - since),
-                "upload failed, trying again"
-            );
-        }
-        self.count = (self.count + 1).min(16);
-        (uploader.sync_interval.max(Duration::from_millis(100)) * (1 << (self.count - 1)))
-            .min(LONGEST_BACKOFF)
-    }
-
-    fn recovered(&mut self, uploader: &Uploader) {
-        if let Some(since) = self.since {
-            let failing_for = since.elapsed();
-            tracing::info!(replica = %uploader.client.location(), previous_errors = self.count, ?failing_for, "replica sync recovered");
-        }
-        *self = Failures::default();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use super::*;
-    use crate::fs::SystemDisk;
-    use crate::testing::MemoryReplica;
-
-    #[tokio::test]
-    async fn a_file_whose_capture_failed_at_its_very_end_is_not_uploaded() {
-        let folder = tempfile::tempdir().unwrap();
-        let disk = Arc::new(SystemDisk::like(folder.path()).unwrap());
-        let shadow = ShadowFolder::open(folder.path(), folder.path(), disk).unwrap();
-        let uncaptured = TxidRange::single(Txid::new(7)).unwrap();
-        std::fs::write(shadow.path(uncaptured), b"whole, but its name may not be durable").unwrap();
-        let client = Arc::new(MemoryReplica::default());
-        let uploader = Uploader {
-            client: client.clone(),
-            shadow,
-            captured: watch::Sender::new(Txid::new(6)).subscribe(),
-            uploaded: watch::Sender::new(Uploaded::default()),
-            hurry: watch::Sender::new(None).subscribe(),
-            sync_interval: Duration::ZERO,
-        };
-        uploader.upload_pending().await.unwrap();
-        assert_eq!(client.names(Level::L0), []);
-    }
 }
