@@ -110,3 +110,39 @@ fn a_wal_that_is_rewritten_at_the_same_size() {
         }
     });
 }
+
+/// A checkpoint that waits for readers waits for the daemon no longer than until the next capture.
+#[track_caller]
+fn complete_beside_a_daemon(mode: &str) {
+    let site = Site::new();
+    let app = site.app();
+    app.connection().busy_timeout(SOON).unwrap();
+    let daemon = site.daemon();
+    site.wait_until_caught_up(&app);
+    for _ in 0..4 {
+        app.sell(2, 500);
+        let (busy, log, checkpointed) = app.checkpoint(mode);
+        assert_eq!((busy, log), (0, checkpointed), "the checkpoint gave up");
+        // Nothing is left to copy, so that it restarts an empty WAL.
+        app.checkpoint(mode);
+    }
+    site.wait_until_caught_up(&app);
+    let said = daemon.stop();
+    assert!(!said.stdout.contains("comparing all pages"), "{}", said.stdout);
+    site.assert_restores();
+}
+
+#[test]
+fn its_full_checkpoints_complete() {
+    complete_beside_a_daemon("FULL");
+}
+
+#[test]
+fn its_restart_checkpoints_complete() {
+    complete_beside_a_daemon("RESTART");
+}
+
+#[test]
+fn its_truncating_checkpoints_complete() {
+    complete_beside_a_daemon("TRUNCATE");
+}

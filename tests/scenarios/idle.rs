@@ -65,3 +65,17 @@ fn beside_a_bucket_on_moto() {
     stays(&daemon, || moto.requests());
     daemon.stop();
 }
+
+/// The application copies everything into its database by itself, so that nothing is left to checkpoint.
+#[test]
+fn after_a_checkpoint_of_the_application() {
+    let site = Site::new();
+    let app = site.app();
+    app.connection().busy_timeout(SOON).unwrap();
+    let daemon = site.daemon_with("checkpoint-interval: 3s", QUICK);
+    app.sell(5, 100);
+    site.wait_until_caught_up(&app);
+    app.checkpoint("FULL");
+    stays(&daemon, || files_below(&site.replica()));
+    daemon.stop();
+}

@@ -95,6 +95,21 @@ fn by_an_earlier_state_from_the_replica() {
     });
 }
 
+/// `cp` writes into the file that is there, so that it stays the same file.
+#[test]
+fn by_a_copy_into_the_same_file() {
+    goes_on_after(|site, app| {
+        let other = another_database(site);
+        drop(app);
+        for suffix in ["-wal", "-shm"] {
+            let _ = fs::remove_file(site.path(&format!("shop.db{suffix}")));
+        }
+        let copied = std::process::Command::new("cp").arg(other).arg(site.database()).status().unwrap();
+        assert!(copied.success());
+        site.app()
+    });
+}
+
 #[test]
 fn by_a_copy_of_the_same_content() {
     let site = Site::new();

@@ -16,6 +16,7 @@
 use std::time::{Duration, Instant};
 
 use super::session::{Capture, Captured};
+use super::wal_index::WalEnd;
 use crate::error::EngineError;
 
 /// Writers are kept out once no more than this is left to do, so that they wait for milliseconds.
@@ -72,8 +73,23 @@ impl Capture {
         Ok(sealed)
     }
 
+    /// Whether the application waits, or may come to wait, for our read lock without need: everything is captured and
+    /// copied into the database file, and yet the lock keeps the WAL from being restarted. A newer one would not.
+    pub(crate) fn is_in_the_way(&self) -> Result<bool, EngineError> {
+        let whole = |end: WalEnd| end.frames.0 > 0 && end.frames == end.backfilled;
+        Ok(!self.source.is_locked_on_file() && self.source.peek()?.is_some_and(whole))
+    }
+
+    /// Captures everything, then moves the read lock up to what is captured: the application's own checkpoints copy no
+    /// frame behind it, and some wait for it. An error of the first capture leaves the lock where it is, and the frames.
+    pub(crate) fn capture_and_follow(&mut self) -> Result<Vec<Captured>, EngineError> {
+        let mut captured = self.capture_all()?;
+        captured.extend(self.renew_lock()?);
+        Ok(captured)
+    }
+
     /// Step 1. If the capture fails, the newer lock stays and proves nothing: the next capture compares.
-    fn renew_lock(&mut self) -> Result<Vec<Captured>, EngineError> {
+    pub(crate) fn renew_lock(&mut self) -> Result<Vec<Captured>, EngineError> {
         self.source.begin_newer_lock()?;
         let captured = self.capture_all();
         self.set_covered(captured.is_ok());

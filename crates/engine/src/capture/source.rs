@@ -37,6 +37,8 @@ pub(crate) struct Source {
     file: Arc<DatabaseFile>,
     path: PathBuf,
     wal_path: PathBuf,
+    /// The WAL and its index, as our connections have them open.
+    companions: [(PathBuf, Option<Identity>); 2],
     busy_timeout: Duration,
 }
 
@@ -44,6 +46,8 @@ pub(crate) struct Source {
 struct Reader {
     connection: Connection,
     locked: bool,
+    /// Whether the whole WAL was in the database file when the lock was taken, so that it is on mark 0.
+    on_file: bool,
 }
 
 /// A read transaction of its own, for a reader that outlives the next checkpoint.
@@ -60,15 +64,24 @@ impl Source {
         let file = DatabaseFile::open(&path).map_err(EngineError::io("open", &path))?;
         require_database(&file, &path)?;
         let reader = first_reader(&path, busy_timeout).map_err(|error| explain_lock(error, &file, &path))?;
-        let mut wal_path = path.clone().into_os_string();
-        wal_path.push("-wal");
+        let beside = |suffix| {
+            let mut name = path.clone().into_os_string();
+            name.push(suffix);
+            PathBuf::from(name)
+        };
+        let wal_path = beside("-wal");
+        let companions = [wal_path.clone(), beside("-shm")].map(|path| {
+            let identity = fs::metadata(&path).ok().as_ref().map(Identity::of);
+            (path, identity)
+        });
         Ok(Source {
             reader,
             spare: None,
             other_reader: Weak::new(),
             file,
-            wal_path: wal_path.into(),
+            wal_path,
             path,
+            companions,
             busy_timeout,
         })
     }
@@ -86,13 +99,19 @@ impl Source {
         &self.file
     }
 
-    /// Whether the path still leads to the file that we have open.
+    /// Whether the paths still lead to the files that we have open. Whoever writes over a database in place removes its
+    /// WAL and wal-index, and the next application makes new ones that our connections know nothing of. While they are
+    /// only missing, an application may still use the ones that we use.
     pub(crate) fn is_current(&self) -> Result<bool, EngineError> {
-        match fs::metadata(&self.path) {
-            Ok(there) => Ok(Identity::of(&there) == self.file.identity()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(EngineError::io("read", &self.path)(error)),
-        }
+        let there = match fs::metadata(&self.path) {
+            Ok(there) => Identity::of(&there),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(EngineError::io("read", &self.path)(error)),
+        };
+        let replaced = |(path, known): &(PathBuf, Option<Identity>)| {
+            fs::metadata(path).is_ok_and(|there| *known != Some(Identity::of(&there)))
+        };
+        Ok(there == self.file.identity() && !self.companions.iter().any(replaced))
     }
 
     /// What is committed now, and whether it can be looked at without waiting. `None`: a writer is publishing.
@@ -128,6 +147,11 @@ impl Source {
         self.reader.locked
     }
 
+    /// Whether the read lock is on mark 0, where it keeps nobody from restarting a WAL that is wholly copied.
+    pub(crate) fn is_locked_on_file(&self) -> bool {
+        self.reader.on_file
+    }
+
     /// The page size as the database file says, for the time before the first frame.
     pub(crate) fn page_size(&self, end: &WalEnd) -> Result<PageSize, EngineError> {
         if let (Some(page_size), true) = (end.page_size, end.frames.0 > 0) {
@@ -159,7 +183,7 @@ impl Source {
 
     /// A read transaction of its own on a new connection.
     pub(crate) fn lock_for_reader(&mut self) -> Result<ReadLock, EngineError> {
-        let mut reader = Reader { connection: connect(&self.path, self.busy_timeout)?, locked: false };
+        let mut reader = Reader::new(connect(&self.path, self.busy_timeout)?);
         reader.begin().map_err(EngineError::sqlite(&self.path))?;
         let alive = Arc::new(());
         self.other_reader = Arc::downgrade(&alive);
@@ -175,7 +199,7 @@ impl Source {
     /// Between the two calls the caller captures everything up to the newer one.
     pub(crate) fn begin_newer_lock(&mut self) -> Result<(), EngineError> {
         let connection = self.spare_connection()?;
-        let mut newer = Reader { connection, locked: false };
+        let mut newer = Reader::new(connection);
         newer.begin().map_err(EngineError::sqlite(&self.path))?;
         let older = std::mem::replace(&mut self.reader, newer);
         self.spare = Some(older.connection);
@@ -267,15 +291,21 @@ impl ReadLock {
 }
 
 impl Reader {
+    fn new(connection: Connection) -> Self {
+        Reader { connection, locked: false, on_file: false }
+    }
+
     /// Begins a read transaction. Reading the schema version touches page 1 and parses nothing of the user's.
     fn begin(&mut self) -> rusqlite::Result<()> {
         self.connection.execute_batch("BEGIN DEFERRED")?;
         let read = self.connection.query_row("PRAGMA schema_version", [], |_| Ok(()));
-        match read {
-            Ok(()) => self.locked = true,
-            Err(_) => end(&self.connection)?,
+        if read.is_err() {
+            end(&self.connection)?;
+            return read;
         }
-        read
+        self.locked = true;
+        self.on_file = wal_index::read(&self.connection)?.is_some_and(|wal| wal.frames == wal.backfilled);
+        Ok(())
     }
 
     fn end(&mut self) -> rusqlite::Result<()> {
@@ -358,7 +388,7 @@ fn first_reader(path: &Path, busy_timeout: Duration) -> Result<Reader, EngineErr
     let connection = connect(path, busy_timeout)?;
     require_writable(&connection, path)?;
     set_wal_mode(&connection, path)?;
-    let mut reader = Reader { connection, locked: false };
+    let mut reader = Reader::new(connection);
     reader.begin().map_err(EngineError::sqlite(path))?;
     Ok(reader)
 }

@@ -18,6 +18,7 @@ use super::run::{End, Shared, Unshipped};
 use super::ship::{self, Contact};
 use super::snapshots::Snapshots;
 use super::trouble::Trouble;
+use crate::capture::session::Capture;
 use crate::error::EngineError;
 use crate::options::DatabaseOptions;
 use crate::upload::position::Remote;
@@ -179,6 +180,8 @@ impl<'a> Running<'a> {
         }
         if self.may_capture()? {
             self.capture().await?;
+        } else if self.opened.worker.ask(|capture| capture.is_in_the_way())? {
+            self.step_aside().await?;
         }
         self.checkpoint_if_due().await?;
         Ok(None)
@@ -227,13 +230,24 @@ impl<'a> Running<'a> {
 
     async fn capture(&mut self) -> Result<(), EngineError> {
         let started = Instant::now();
-        let captured = self.opened.worker.run(|capture| capture.capture()).await?;
+        let captured = self.opened.worker.run(|capture| capture.capture_and_follow()).await?;
         self.trouble.over("sync recovered");
-        if captured.is_some() {
+        if !captured.is_empty() {
             self.next_capture = started + self.options.sync_interval;
             self.busy_until = started + BUSY;
             self.captured_since_checkpoint = true;
         }
+        self.publish()
+    }
+
+    /// The application has copied everything into the database file and may want to restart the WAL.
+    async fn step_aside(&mut self) -> Result<(), EngineError> {
+        let renew = |capture: &mut Capture| {
+            let captured = capture.renew_lock();
+            capture.rest();
+            captured
+        };
+        self.opened.worker.run(renew).await?;
         self.publish()
     }
 
@@ -261,6 +275,11 @@ impl<'a> Running<'a> {
         if frames == 0 {
             // The application has done it.
             self.captured_since_checkpoint = false;
+            let rest = |capture: &mut Capture| {
+                capture.rest();
+                Ok(())
+            };
+            self.opened.worker.run(rest).await?;
         } else if self.opened.worker.ask(|capture| Ok(capture.is_pinned()))? {
             self.next_checkpoint = now + CHECKPOINT_PAUSE;
         } else if self.wants_checkpoint(frames, now)? {
@@ -350,7 +369,7 @@ impl<'a> Running<'a> {
         // A caller that no longer waits for its answer does not need it.
         match command {
             Command::Sync(answer) => {
-                let sync = |capture: &mut crate::capture::session::Capture| {
+                let sync = |capture: &mut Capture| {
                     capture.capture_all()?;
                     Ok(capture.position())
                 };

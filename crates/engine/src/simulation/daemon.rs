@@ -174,7 +174,7 @@ impl Daemon {
     }
 
     pub(super) async fn capture(&mut self) -> Result<(), EngineError> {
-        self.run(|capture| capture.capture()).await.map(|_| ())
+        self.run(|capture| capture.capture_and_follow()).await.map(|_| ())
     }
 
     pub(super) async fn capture_all(&mut self) -> Result<(), EngineError> {
