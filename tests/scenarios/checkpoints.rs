@@ -132,6 +132,21 @@ fn complete_beside_a_daemon(mode: &str) {
     site.assert_restores();
 }
 
+/// A connection that writes after another one has restarted the WAL gives it salts that do not follow from the last.
+#[test]
+fn its_checkpoints_on_a_second_connection() {
+    uploads_only_changes(3 << 20, |_, app| {
+        app.connection().busy_timeout(SOON).unwrap();
+        let second = App::open(app.path());
+        for mode in ["TRUNCATE", "RESTART", "TRUNCATE"] {
+            trade(app, 3);
+            assert_eq!(second.checkpoint(mode).0, 0, "the checkpoint gave up");
+            trade(app, 1);
+            std::thread::sleep(Duration::from_millis(300));
+        }
+    });
+}
+
 #[test]
 fn its_full_checkpoints_complete() {
     complete_beside_a_daemon("FULL");
