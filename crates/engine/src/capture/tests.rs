@@ -170,10 +170,11 @@ fn read_beside(path: &Path, name: &str) -> Vec<u8> {
 #[test]
 fn a_file_that_is_longer_than_its_database_is_captured_as_the_database() {
     let mut world = World::new(1024);
-    world.checkpoint("TRUNCATE");
     let position = world.capture().position();
-    world.capture().save_map().unwrap();
     world.stop();
+    world.checkpoint("TRUNCATE");
+    // Without the map every page is looked at.
+    std::fs::remove_file(world.meta.join("walstream.map")).unwrap();
     // As a crash leaves it after a commit that made the database smaller, and before its file is truncated.
     let longer = Command::new("truncate").args(["-s", "+4096"]).arg(&world.path).status().unwrap();
     assert!(longer.success());
