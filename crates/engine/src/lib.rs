@@ -28,7 +28,7 @@ mod trouble;
 mod upload;
 mod watch;
 
-pub use capture::database_file::is_database;
+pub use capture::admit::is_database;
 pub use capture::session::Position;
 pub use database::once::{OnceOptions, sync_once};
 pub use database::run::Unshipped;

@@ -3,7 +3,6 @@
 //! Invariant: the file is whole and durable in the shadow folder before the position moves. Its header carries
 //! the rolling checksums before and after it, and where in the WAL it ends.
 
-use std::fs::File;
 use std::io::Write;
 
 use walstream_ltx::Encoder;
@@ -11,6 +10,7 @@ use walstream_ltx::Lineage;
 use walstream_ltx::header::{Header, WalSpan};
 use walstream_ltx::{Checksum, Commit, PageSize, Pgno, Timestamp, Txid, TxidRange, page_digest};
 
+use super::database_file::DatabaseFile;
 use super::image::Image;
 use super::page_map::Changes;
 use super::wal::{FrameCount, WalPoint};
@@ -61,7 +61,7 @@ pub(crate) fn growth(image: &Image, before: Commit) -> impl Iterator<Item = Pgno
 }
 
 /// The checksums of some pages of an image.
-pub(crate) fn checksums(image: &Image, file: &File, pages: &[Pgno]) -> Result<Changes, EngineError> {
+pub(crate) fn checksums(image: &Image, file: DatabaseFile<'_>, pages: &[Pgno]) -> Result<Changes, EngineError> {
     let mut page = vec![0; image.page_size().bytes()];
     let checksum = |&pgno: &Pgno| {
         image.read(file, pgno, &mut page)?;
@@ -79,7 +79,7 @@ pub(crate) fn write(
     shadow: &ShadowFolder,
     header: Header,
     image: &Image,
-    file: &File,
+    file: DatabaseFile<'_>,
     pages: impl Iterator<Item = (Pgno, Checksum)>,
     unchanged: impl FnOnce() -> Result<(), EngineError>,
 ) -> Result<u64, EngineError> {
@@ -95,7 +95,7 @@ fn encode(
     out: &mut dyn Write,
     header: Header,
     image: &Image,
-    file: &File,
+    file: DatabaseFile<'_>,
     pages: impl Iterator<Item = (Pgno, Checksum)>,
     failed: &dyn Fn(String) -> EngineError,
 ) -> Result<u64, EngineError> {

@@ -1,154 +1,120 @@
-//! The descriptors that this process has of database files.
+//! The database file, through the descriptor that SQLite has open anyway.
 //!
-//! Invariant: at most one for each file, whatever names it has. Closing any descriptor of a file drops all POSIX locks
-//! that the process has on it, those of SQLite's connections too. So whoever wants to read a database file shares the
-//! descriptor that is open, and it is closed when the last one has let go of it.
+//! Invariant: nobody opens the database file beside SQLite. Closing any descriptor of a file drops all POSIX locks
+//! that the process has on it, the read lock among them (<https://sqlite.org/howtocorrupt.html>, 2.2). And a
+//! descriptor less is one less for each of ten thousand databases.
 
-use std::collections::HashMap;
-use std::fs::{self, File, Metadata};
-use std::io::{self, Read};
-use std::ops::Deref;
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
-use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
+use std::ffi::{c_int, c_void};
+use std::io;
+use std::ptr;
 
-/// How every SQLite database begins.
-pub(super) const MAGIC: [u8; 16] = *b"SQLite format 3\0";
+use rusqlite::{Connection, ffi};
 
-/// A database file that is open.
-pub(crate) struct DatabaseFile {
-    // Dropped in this order: the entry stays until the descriptor is closed.
-    file: File,
-    entry: Entry,
+/// At most so much is asked for at once; SQLite's own reads are never longer than a page of 64 KiB.
+const LONGEST_READ: usize = 64 << 10;
+
+/// The file of a connection's main database. The methods are those of `sqlite3_io_methods` in sqlite.h.
+#[derive(Clone, Copy)]
+pub(crate) struct DatabaseFile<'a> {
+    connection: &'a Connection,
 }
 
-/// Device and inode.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Identity(u64, u64);
+impl<'a> DatabaseFile<'a> {
+    pub(crate) fn of(connection: &'a Connection) -> Self {
+        DatabaseFile { connection }
+    }
 
-/// A line in the books, struck out when dropped.
-struct Entry(Identity);
-
-type Books = HashMap<Identity, Weak<DatabaseFile>>;
-
-static OPEN: LazyLock<Mutex<Books>> = LazyLock::new(Mutex::default);
-static CLOSED: Condvar = Condvar::new();
-
-impl DatabaseFile {
-    /// Opens a file for reading, or shares the descriptor that is open.
-    pub(super) fn open(path: &Path) -> io::Result<Arc<Self>> {
-        let mut open = books();
-        loop {
-            let identity = Identity::of(&fs::metadata(path)?);
-            match open.get(&identity).map(Weak::upgrade) {
-                Some(Some(shared)) => return Ok(shared),
-                // Its last user has let go of it and is about to close it.
-                Some(None) => open = CLOSED.wait(open).unwrap_or_else(PoisonError::into_inner),
-                None => {
-                    let file = File::open(path)?;
-                    if Identity::of(&file.metadata()?) != identity {
-                        return Err(io::Error::other("it was replaced while it was opened"));
-                    }
-                    let file = Arc::new(DatabaseFile { file, entry: Entry(identity) });
-                    open.insert(identity, Arc::downgrade(&file));
-                    return Ok(file);
-                }
+    /// Fills the buffer; what the file does not reach is zero, as SQLite sees it.
+    pub(crate) fn read_at(self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        let (file, methods) = self.open()?;
+        let Some(read) = methods.xRead else { return Err(unsupported()) };
+        let pieces = (offset..).step_by(LONGEST_READ).zip(buffer.chunks_mut(LONGEST_READ));
+        for (offset, piece) in pieces {
+            let offset = i64::try_from(offset).map_err(io::Error::other)?;
+            // SAFETY: `file` is open (see `open`), and the piece is as long as is said.
+            let code = unsafe { read(file, piece.as_mut_ptr().cast(), piece.len() as c_int, offset) };
+            if code != ffi::SQLITE_OK && code != ffi::SQLITE_IOERR_SHORT_READ {
+                return Err(failure(code));
             }
+        }
+        Ok(())
+    }
+
+    /// Its size in bytes.
+    pub(crate) fn size(self) -> io::Result<u64> {
+        let (file, methods) = self.open()?;
+        let mut size = 0;
+        let Some(file_size) = methods.xFileSize else { return Err(unsupported()) };
+        // SAFETY: `file` is open (see `open`); the size is an i64.
+        let code = unsafe { file_size(file, &raw mut size) };
+        if code == ffi::SQLITE_OK { u64::try_from(size).map_err(io::Error::other) } else { Err(failure(code)) }
+    }
+
+    /// Makes what was written to it durable.
+    pub(crate) fn sync(self) -> io::Result<()> {
+        let (file, methods) = self.open()?;
+        let Some(sync) = methods.xSync else { return Err(unsupported()) };
+        // SAFETY: `file` is open (see `open`).
+        let code = unsafe { sync(file, ffi::SQLITE_SYNC_NORMAL | ffi::SQLITE_SYNC_DATAONLY) };
+        if code == ffi::SQLITE_OK { Ok(()) } else { Err(failure(code)) }
+    }
+
+    /// Whether its path leads to another file now, or to none.
+    pub(crate) fn has_moved(self) -> rusqlite::Result<bool> {
+        let mut moved: c_int = 0;
+        control(self.connection, ffi::SQLITE_FCNTL_HAS_MOVED, (&raw mut moved).cast())?;
+        Ok(moved != 0)
+    }
+
+    /// The first region of the wal-index as the connection has it mapped. It must hold a read transaction, else the
+    /// region may vanish.
+    pub(crate) fn wal_index(self, size: c_int) -> rusqlite::Result<*const u8> {
+        let (file, methods) = self.open().map_err(|_| code_error(ffi::SQLITE_CANTOPEN))?;
+        let mut region: *mut c_void = ptr::null_mut();
+        let code = match methods.xShmMap {
+            // SAFETY: `file` is open (see `open`). xShmMap returns the address of a region that stays mapped while
+            // the connection has the wal-index open. `extend` is 0: nothing is ever created.
+            Some(map) if methods.iVersion >= 2 => unsafe { map(file, 0, size, 0, &raw mut region) },
+            _ => ffi::SQLITE_CANTOPEN,
+        };
+        match code {
+            ffi::SQLITE_OK if !region.is_null() => Ok(region.cast()),
+            ffi::SQLITE_OK => Err(code_error(ffi::SQLITE_CANTOPEN)),
+            code => Err(code_error(code)),
         }
     }
 
-    pub(super) fn identity(&self) -> Identity {
-        self.entry.0
+    /// SQLite's file and its methods. Both live as long as the connection.
+    fn open(self) -> io::Result<(*mut ffi::sqlite3_file, &'a ffi::sqlite3_io_methods)> {
+        let mut file: *mut ffi::sqlite3_file = ptr::null_mut();
+        control(self.connection, ffi::SQLITE_FCNTL_FILE_POINTER, (&raw mut file).cast())
+            .map_err(io::Error::other)?;
+        // SAFETY: SQLITE_FCNTL_FILE_POINTER stored the `sqlite3_file` of the main database, whose first field points
+        // to its methods, or to nothing if it is not open.
+        let methods = unsafe { file.as_ref().and_then(|file| file.pMethods.as_ref()) };
+        methods.map(|methods| (file, methods)).ok_or_else(unsupported)
     }
 }
 
-impl Deref for DatabaseFile {
-    type Target = File;
+/// `sqlite3_file_control` on the main database.
+pub(super) fn control(connection: &Connection, operation: c_int, argument: *mut c_void) -> rusqlite::Result<()> {
+    // SAFETY: the handle is open while `connection` is borrowed; callers pass what the operation takes.
+    let code =
+        unsafe { ffi::sqlite3_file_control(connection.handle(), c"main".as_ptr(), operation, argument) };
+    if code == ffi::SQLITE_OK { Ok(()) } else { Err(code_error(code)) }
+}
 
-    fn deref(&self) -> &File {
-        &self.file
+fn code_error(code: c_int) -> rusqlite::Error {
+    rusqlite::Error::SqliteFailure(ffi::Error::new(code), None)
+}
+
+fn failure(code: c_int) -> io::Error {
+    match code {
+        ffi::SQLITE_FULL => io::ErrorKind::StorageFull.into(),
+        code => io::Error::other(code_error(code)),
     }
 }
 
-impl Identity {
-    pub(super) fn of(metadata: &Metadata) -> Self {
-        Identity(metadata.dev(), metadata.ino())
-    }
-}
-
-impl Drop for Entry {
-    fn drop(&mut self) {
-        books().remove(&self.0);
-        CLOSED.notify_all();
-    }
-}
-
-fn books() -> MutexGuard<'static, Books> {
-    OPEN.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Whether a file begins as every SQLite database does. One that cannot be read is none, nor is one that is empty yet.
-/// Safe to ask of a database that is being replicated.
-pub fn is_database(path: &Path) -> bool {
-    let Ok(metadata) = fs::metadata(path) else { return false };
-    // Opening a named pipe would wait for a writer.
-    if !metadata.is_file() || metadata.len() < MAGIC.len() as u64 {
-        return false;
-    }
-    // Held until the file is closed again, so that nobody begins to use it meanwhile.
-    let open = books();
-    if open.contains_key(&Identity::of(&metadata)) {
-        return true;
-    }
-    let mut magic = [0; MAGIC.len()];
-    File::open(path).and_then(|mut file| file.read_exact(&mut magic)).is_ok() && magic == MAGIC
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn two_names_of_a_file_share_one_descriptor() {
-        let folder = tempfile::tempdir().unwrap();
-        let (name, other) = (folder.path().join("a.db"), folder.path().join("b.db"));
-        fs::write(&name, b"SQLite format 3\0 and so on").unwrap();
-        fs::hard_link(&name, &other).unwrap();
-        let first = DatabaseFile::open(&name).unwrap();
-        assert!(Arc::ptr_eq(&first, &DatabaseFile::open(&other).unwrap()));
-        let identity = first.identity();
-        drop(first);
-        assert!(!books().contains_key(&identity));
-        DatabaseFile::open(&name).unwrap();
-    }
-
-    #[test]
-    fn looking_at_a_database_leaves_the_locks_of_its_connections() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a.db");
-        let connection = rusqlite::Connection::open(&path).unwrap();
-        connection.execute_batch("PRAGMA journal_mode = WAL; CREATE TABLE t(x)").unwrap();
-        let _replicated = DatabaseFile::open(&path).unwrap();
-        let locks = || fs::read_to_string("/proc/locks").unwrap().matches(&inode(&path)).count();
-        let before = locks();
-        assert!(is_database(&path));
-        assert_eq!(locks(), before);
-        assert!(before > 0, "the connection holds its shared lock");
-    }
-
-    /// As `/proc/locks` ends the name of a file, which has no name there.
-    fn inode(path: &Path) -> String {
-        format!(":{} ", fs::metadata(path).unwrap().ino())
-    }
-
-    #[test]
-    fn an_empty_file_is_no_database_yet() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a.db");
-        fs::write(&path, b"").unwrap();
-        assert!(!is_database(&path));
-        fs::write(&path, MAGIC).unwrap();
-        assert!(is_database(&path));
-        assert!(!is_database(folder.path()));
-    }
+fn unsupported() -> io::Error {
+    io::ErrorKind::Unsupported.into()
 }

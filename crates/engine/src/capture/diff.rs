@@ -3,16 +3,16 @@
 //! Invariant: after a gap, the pages that go into the next file are exactly those whose checksum differs from
 //! the map of the position, so that a gap costs a diff and never a copy of what has not changed.
 
-use std::fs::File;
 
 use walstream_ltx::{Pgno, page_digest};
 
+use super::database_file::DatabaseFile;
 use super::image::Image;
 use super::page_map::{Changes, PageMap};
 use crate::error::EngineError;
 
 /// The map of an image: every page is read and checksummed once.
-pub(crate) fn map_of(image: &Image, file: &File) -> Result<PageMap, EngineError> {
+pub(crate) fn map_of(image: &Image, file: DatabaseFile<'_>) -> Result<PageMap, EngineError> {
     let mut builder = MapBuilder { map: PageMap::empty(image.page_size()), pending: Changes::default() };
     image.for_each_page(file, |pgno, page| {
         builder.add(pgno, page);

@@ -5,13 +5,11 @@
 //! copy only frames up to the mark, and every page they touch has such a frame.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use walstream_ltx::{Commit, PageSize, Pgno};
 
+use super::database_file::DatabaseFile;
 use super::source::Source;
 use super::wal::{FrameCount, Stretch, WalFile, WalPoint};
 use super::wal_index::WalEnd;
@@ -100,7 +98,7 @@ impl Image {
     /// Visits every page in order, the lock page left out. The file is read in large pieces.
     pub(crate) fn for_each_page(
         &self,
-        file: &File,
+        file: DatabaseFile<'_>,
         mut visit: impl FnMut(Pgno, &[u8]) -> Result<(), EngineError>,
     ) -> Result<(), EngineError> {
         let size = self.page_size.bytes();
@@ -123,30 +121,14 @@ impl Image {
     }
 
     /// Reads a page. What the database file does not reach is zero, as SQLite sees it.
-    pub(crate) fn read(&self, file: &File, pgno: Pgno, page: &mut [u8]) -> Result<(), EngineError> {
+    pub(crate) fn read(&self, file: DatabaseFile<'_>, pgno: Pgno, page: &mut [u8]) -> Result<(), EngineError> {
         if let (Some(&frame), Some(wal)) = (self.frames.get(&pgno), &self.wal) {
             return wal.read_page(frame, page);
         }
         self.read_file(file, self.page_size.offset_of(pgno), page)
     }
 
-    fn read_file(&self, file: &File, offset: u64, buffer: &mut [u8]) -> Result<(), EngineError> {
-        let filled = read_up_to(file, buffer, offset).map_err(EngineError::io("read", &self.database))?;
-        buffer[filled..].fill(0);
-        Ok(())
+    fn read_file(&self, file: DatabaseFile<'_>, offset: u64, buffer: &mut [u8]) -> Result<(), EngineError> {
+        file.read_at(buffer, offset).map_err(EngineError::io("read", &self.database))
     }
-}
-
-/// Reads as much as there is, in as few calls as it takes.
-fn read_up_to(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match file.read_at(&mut buffer[filled..], offset + filled as u64) {
-            Ok(0) => break,
-            Ok(count) => filled += count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(filled)
 }

@@ -2,7 +2,10 @@
 //!
 //! | step | module |
 //! |---|---|
-//! | the connection, the read lock, the one descriptor | [`source`], [`database_file`] |
+//! | which databases are let in | [`admit`] |
+//! | our connections and what they may do | [`connection`] |
+//! | the read lock | [`source`] |
+//! | the database file, through SQLite's descriptor | [`database_file`] |
 //! | how far the WAL is committed | [`wal_index`] |
 //! | frames, salts, the checksum chain | [`wal`] |
 //! | is what comes next the continuation of it? | [`continuity`] |
@@ -15,8 +18,10 @@
 //!
 //! Everything here blocks, so it runs on blocking threads; one task owns a [`session::Capture`].
 
+pub(crate) mod admit;
 pub(crate) mod batch;
 pub(crate) mod checkpoint;
+mod connection;
 pub(crate) mod continuity;
 pub(crate) mod database_file;
 pub(crate) mod diff;

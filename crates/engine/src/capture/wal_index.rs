@@ -8,13 +8,13 @@
 //! A descriptor of ours on the `-shm` file would do as well, but closing it would drop SQLite's locks.
 //! Reading costs no system call, so that looking at an idle database is nearly free.
 
-use std::ffi::{c_int, c_void};
-use std::ptr;
+use std::ffi::c_int;
 
-use rusqlite::{Connection, ffi};
+use rusqlite::Connection;
 use walstream_ltx::PageSize;
 use walstream_ltx::header::Salts;
 
+use super::database_file::DatabaseFile;
 use super::wal::{ByteOrder, FrameCount, WalChecksum};
 
 /// What is committed in the WAL.
@@ -58,7 +58,7 @@ const REGION_SIZE: c_int = 32 * 1024;
 /// Reads the header; `None` while a writer is in the midst of publishing a commit, or if the header is not
 /// valid (a writer died there and the next one will recover it). `connection` must hold a read transaction.
 pub(crate) fn read(connection: &Connection) -> rusqlite::Result<Option<WalEnd>> {
-    let region = map(connection)?;
+    let region = DatabaseFile::of(connection).wal_index(REGION_SIZE)?;
     let first = copy::<HEADER_SIZE>(region, 0);
     std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
     let second = copy::<HEADER_SIZE>(region, HEADER_SIZE);
@@ -88,38 +88,6 @@ fn parse(header: &[u8; HEADER_SIZE], backfilled: u32) -> Option<WalEnd> {
         byte_order: if header[13] != 0 { ByteOrder::Big } else { ByteOrder::Little },
         backfilled: FrameCount(backfilled),
     })
-}
-
-/// The first region of the connection's wal-index.
-fn map(connection: &Connection) -> rusqlite::Result<*const u8> {
-    let failed = |code: c_int| rusqlite::Error::SqliteFailure(ffi::Error::new(code), None);
-    let mut file: *mut ffi::sqlite3_file = ptr::null_mut();
-    let mut region: *mut c_void = ptr::null_mut();
-    // SAFETY: the handle is open for as long as `connection` is borrowed. SQLITE_FCNTL_FILE_POINTER stores the
-    // `sqlite3_file` of the main database, which lives as long as the connection and whose method table is
-    // described in sqlite.h. xShmMap returns the address of a region that stays mapped while the connection
-    // has the wal-index open, which a read transaction guarantees. `extend` is 0: nothing is ever created.
-    let code = unsafe {
-        let code = ffi::sqlite3_file_control(
-            connection.handle(),
-            c"main".as_ptr(),
-            ffi::SQLITE_FCNTL_FILE_POINTER,
-            (&raw mut file).cast(),
-        );
-        if code != ffi::SQLITE_OK || file.is_null() || (*file).pMethods.is_null() {
-            return Err(failed(if code == ffi::SQLITE_OK { ffi::SQLITE_CANTOPEN } else { code }));
-        }
-        match (*(*file).pMethods).xShmMap {
-            Some(shm_map) if (*(*file).pMethods).iVersion >= 2 => {
-                shm_map(file, 0, REGION_SIZE, 0, &raw mut region)
-            }
-            _ => ffi::SQLITE_CANTOPEN,
-        }
-    };
-    if code != ffi::SQLITE_OK || region.is_null() {
-        return Err(failed(if code == ffi::SQLITE_OK { ffi::SQLITE_CANTOPEN } else { code }));
-    }
-    Ok(region.cast())
 }
 
 /// Copies bytes that other processes may be changing; the caller compares checksums before it believes them.
