@@ -22,6 +22,7 @@ use crate::connect::{connect, connect_for};
 use crate::error::CliError;
 use crate::exec::{Child, exit_code};
 use crate::logging::LogOptions;
+use crate::memory;
 use crate::signals::{self, Signals};
 
 /// What to replicate and how.
@@ -63,6 +64,8 @@ pub(crate) async fn run(job: Job) -> Result<ExitCode, CliError> {
             return Ok(ExitCode::SUCCESS);
         }
     };
+    // It ends with the runtime.
+    tokio::spawn(memory::give_back());
     let directories = directories::follow(job.entries, &fleet, &job.databases);
     let end = tokio::select! {
         end = serve(job.exec.as_deref(), &mut signals) => end,

@@ -6,7 +6,7 @@
 //! | what it does | `commands`, one file each |
 //! | what the configuration file says | `config` |
 //! | keeping databases replicated | `daemon`, `connect` |
-//! | the process around it | `logging`, `signals`, `exec`, `output`, `progress` |
+//! | the process around it | `logging`, `signals`, `exec`, `output`, `progress`, `memory` |
 
 mod args;
 mod argv;
@@ -18,6 +18,7 @@ mod error;
 mod exec;
 mod help;
 mod logging;
+mod memory;
 mod output;
 mod progress;
 mod signals;
@@ -30,6 +31,7 @@ use commands::{databases, demo, ltx, replicate, restore, version};
 use error::CliError;
 
 fn main() -> ExitCode {
+    memory::prefer_small();
     match args::parse(std::env::args_os().skip(1)).and_then(run) {
         Ok(code) => code,
         Err(error) => {

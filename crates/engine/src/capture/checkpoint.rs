@@ -110,8 +110,8 @@ impl Capture {
         Ok(())
     }
 
-    /// Closes what only checkpoints need; for databases that have gone quiet.
+    /// Gives back what only a busy database needs.
     pub(crate) fn rest(&mut self) {
-        self.source.close_spare();
+        self.source.rest();
     }
 }

@@ -251,9 +251,11 @@ impl Source {
         Ok(())
     }
 
-    /// Closes the second connection; the next checkpoint opens it again.
-    pub(crate) fn close_spare(&mut self) {
+    /// Closes the second connection, which the next checkpoint opens again, and lets go of the wal-index until the
+    /// next look.
+    pub(crate) fn rest(&mut self) {
         self.spare = None;
+        wal_index::release_memory(&self.reader.connection);
     }
 
     fn spare_connection(&mut self) -> Result<Connection, EngineError> {

@@ -113,8 +113,9 @@ pub(crate) async fn live(options: DatabaseOptions, shared: Shared) -> Option<Uns
             if std::mem::take(&mut deleted) {
                 tracing::info!(path = %options.path.display(), reason = "the file is back", "database is opened anew");
             }
+            // What is rarely under way lies on the heap, so that ten thousand idle tasks do not each keep room for it.
             let opened = tokio::select! {
-                opened = open(&options, &shared) => opened,
+                opened = Box::pin(open(&options, &shared)) => opened,
                 reason = shared.out_of_time() => {
                     let reason = format!("the database could not be opened for replication before the end ({reason})");
                     return Some(not_opened(&options, reason));

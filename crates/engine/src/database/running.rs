@@ -26,7 +26,7 @@ use crate::upload::queue::{Acquaintance, Uploaded, Uploader};
 use crate::watch::Wake;
 
 /// With file-system events a database is looked at this often in case one was missed.
-const SLOW_LOOK: Duration = Duration::from_secs(15);
+const SLOW_LOOK: Duration = Duration::from_secs(30);
 /// A busy database is looked at this often, by the clock.
 const BUSY_LOOK: Duration = Duration::from_millis(20);
 /// The first look after an event comes this soon, the next ones after twice that, and so on: the event tells of a
@@ -138,21 +138,21 @@ impl<'a> Running<'a> {
         loop {
             if let Some(reason) = self.look().await? {
                 if self.is_deleted() {
-                    return self.outlive().await;
+                    return Box::pin(self.outlive()).await;
                 }
-                self.close().await;
+                Box::pin(self.close()).await;
                 return Ok(End::Reopen(reason));
             }
             let pause = self.next_look();
             tokio::select! {
                 biased;
-                () = self.shared.end() => return self.finish().await,
-                reason = fenced(&mut fence) => return Ok(End::Shutdown(Some(self.give_up(reason).await))),
+                () = self.shared.end() => return Box::pin(self.finish()).await,
+                reason = fenced(&mut fence) => return Ok(End::Shutdown(Some(Box::pin(self.give_up(reason)).await))),
                 contact = &mut self.contact, if !self.in_contact => if !self.contacted(contact)? {
-                    self.close().await;
+                    Box::pin(self.close()).await;
                     return Ok(End::Reopen("the replica is ahead of the local state"));
                 },
-                Some(command) = self.inbox.recv() => self.answer(command).await,
+                Some(command) = self.inbox.recv() => Box::pin(self.answer(command)).await,
                 () = self.wake.wait() => self.expect_news(),
                 () = tokio::time::sleep(pause) => {}
             }
@@ -207,6 +207,7 @@ impl<'a> Running<'a> {
             self.busy_look = (pause * 2).min(slowest);
             return pause;
         }
+        self.opened.worker.rest();
         let was_listening = self.wake.is_listening();
         let listening = was_listening || self.wake.listen();
         if listening && !was_listening {
@@ -289,12 +290,7 @@ impl<'a> Running<'a> {
     }
 
     async fn checkpoint(&mut self, now: Instant) -> Result<(), EngineError> {
-        let sealed = self.opened.worker.run(|capture| {
-            let sealed = capture.checkpoint()?;
-            capture.rest();
-            Ok(sealed)
-        });
-        let sealed = sealed.await?;
+        let sealed = self.opened.worker.run(|capture| capture.checkpoint()).await?;
         let done = Instant::now();
         self.last_checkpoint = done;
         self.next_checkpoint =
@@ -391,12 +387,12 @@ impl<'a> Running<'a> {
     /// The end: a last capture, then uploads until everything is there or time is up.
     async fn finish(mut self) -> Result<End, EngineError> {
         if self.is_deleted() {
-            return self.outlive().await;
+            return Box::pin(self.outlive()).await;
         }
         let mut reason = String::new();
         match self.opened.worker.run(|capture| capture.capture_all()).await {
             Ok(_) => {}
-            Err(_) if self.is_deleted() => return self.outlive().await,
+            Err(_) if self.is_deleted() => return Box::pin(self.outlive()).await,
             Err(error) => {
                 tracing::error!(path = %self.options.path.display(), %error, "last capture failed");
                 reason = error.to_string();
@@ -413,16 +409,16 @@ impl<'a> Running<'a> {
                 contact = &mut self.contact, if !self.in_contact => if !self.contacted(contact)? {
                     reason = "the replica is ahead of the local state".into();
                 },
-                Some(command) = self.inbox.recv() => self.answer(command).await,
+                Some(command) = self.inbox.recv() => Box::pin(self.answer(command)).await,
                 Ok(()) = self.uploaded.changed() => {}
                 Ok(()) = made.changed() => {}
             }
         }
         if reason.is_empty() {
-            self.close().await;
+            Box::pin(self.close()).await;
             return Ok(End::Shutdown(None));
         }
-        Ok(End::Shutdown(Some(self.give_up(reason).await)))
+        Ok(End::Shutdown(Some(Box::pin(self.give_up(reason)).await)))
     }
 
     /// From now on an upload that fails is tried again soon.
@@ -443,12 +439,12 @@ impl<'a> Running<'a> {
         let mut in_a_hurry = false;
         while !self.all_shipped() {
             if !self.is_deleted() {
-                self.close().await;
+                Box::pin(self.close()).await;
                 return Ok(End::Reopen("the file is back"));
             }
             self.let_go().await?;
             tokio::select! {
-                reason = fenced(&mut fence) => return Ok(End::Shutdown(Some(self.give_up(reason).await))),
+                reason = fenced(&mut fence) => return Ok(End::Shutdown(Some(Box::pin(self.give_up(reason)).await))),
                 () = self.shared.end(), if !in_a_hurry => {
                     in_a_hurry = true;
                     self.hurry();
@@ -473,7 +469,7 @@ impl<'a> Running<'a> {
                 () = tokio::time::sleep(SLOW_LOOK) => {}
             }
         }
-        self.close().await;
+        Box::pin(self.close()).await;
         Ok(End::Deleted)
     }
 
@@ -514,7 +510,7 @@ impl<'a> Running<'a> {
         let shipped = self.in_contact.then(|| self.uploaded.borrow().txid);
         let captured = *self.captured.borrow();
         let path = self.options.path.clone();
-        self.close().await;
+        Box::pin(self.close()).await;
         Unshipped { path, shipped, captured, reason }
     }
 

@@ -58,6 +58,13 @@ impl Worker {
         question(self.capture.as_ref().ok_or_else(lost)?)
     }
 
+    /// Gives back what an idle database does not need.
+    pub(crate) fn rest(&mut self) {
+        if let Some(capture) = &mut self.capture {
+            capture.rest();
+        }
+    }
+
     /// Changes something that takes no time.
     pub(crate) fn tell<T>(
         &mut self,
