@@ -79,23 +79,52 @@ pub(crate) fn write_durably<T>(
     path: &Path,
     write: impl FnOnce(&mut dyn Write) -> Result<T, EngineError>,
 ) -> Result<T, EngineError> {
+    let (value, staged) = stage(disk, path, write)?;
+    staged.publish(disk)?;
+    Ok(value)
+}
+
+/// A file that is written but neither durable nor there under its name. If it is dropped so, it was never there.
+pub(crate) struct Staged {
+    file: Box<dyn DiskFile>,
+    path: PathBuf,
+}
+
+/// The first half of [`write_durably`]: no fsync yet.
+pub(crate) fn stage<T>(
+    disk: &dyn Disk,
+    path: &Path,
+    write: impl FnOnce(&mut dyn Write) -> Result<T, EngineError>,
+) -> Result<(T, Staged), EngineError> {
     let temporary = temporary_name(path);
     let attempt = || {
         let file = disk.create(&temporary).map_err(EngineError::io("create", &temporary))?;
         let mut out = BufWriter::with_capacity(128 * 1024, file);
         let value = write(&mut out)?;
         let flushed = out.into_inner().map_err(io::IntoInnerError::into_error);
-        let mut file = flushed.map_err(EngineError::io("write", &temporary))?;
-        file.sync().map_err(EngineError::io("sync", &temporary))?;
-        disk.rename(&temporary, path).map_err(EngineError::io("rename", &temporary))?;
-        let folder = path.parent().unwrap_or(Path::new("/"));
-        disk.sync_folder(folder).map_err(EngineError::io("sync", folder))?;
-        Ok(value)
+        let file = flushed.map_err(EngineError::io("write", &temporary))?;
+        Ok((value, Staged { file, path: path.to_owned() }))
     };
-    attempt().inspect_err(|_| {
-        // The error that matters is the first one; what cannot be removed now is removed at the next start.
-        let _ = disk.remove(&temporary);
-    })
+    attempt().inspect_err(|_| discard(disk, path))
+}
+
+impl Staged {
+    /// The second half of [`write_durably`].
+    pub(crate) fn publish(mut self, disk: &dyn Disk) -> Result<(), EngineError> {
+        let temporary = temporary_name(&self.path);
+        let mut attempt = || {
+            self.file.sync().map_err(EngineError::io("sync", &temporary))?;
+            disk.rename(&temporary, &self.path).map_err(EngineError::io("rename", &temporary))?;
+            let folder = self.path.parent().unwrap_or(Path::new("/"));
+            disk.sync_folder(folder).map_err(EngineError::io("sync", folder))
+        };
+        attempt().inspect_err(|_| discard(disk, &self.path))
+    }
+}
+
+/// The error that matters is the one before; what cannot be removed now is removed at the next start.
+fn discard(disk: &dyn Disk, path: &Path) {
+    let _ = disk.remove(&temporary_name(path));
 }
 
 /// `PATH.tmp`.

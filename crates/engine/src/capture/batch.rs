@@ -1,6 +1,6 @@
 //! From an image and a list of pages to one level-0 file.
 //!
-//! Invariant: the file is whole and durable in the shadow folder before the position moves. Its header carries
+//! Invariant: the file is whole before it is in the shadow folder, and durable there before the position moves. Its header carries
 //! the rolling checksums before and after it, and where in the WAL it ends.
 
 use std::io::Write;
@@ -15,6 +15,7 @@ use super::image::Image;
 use super::page_map::Changes;
 use super::wal::{FrameCount, WalPoint};
 use crate::error::EngineError;
+use crate::fs::Staged;
 use crate::shadow::folder::ShadowFolder;
 
 /// What every header of ours has in common.
@@ -73,18 +74,18 @@ pub(crate) fn checksums(image: &Image, file: DatabaseFile<'_>, pages: &[Pgno]) -
     })
 }
 
-/// Writes a level-0 file with the given pages, each with the checksum that it must have. `unchanged` has the last
-/// word: whether what was read is still what was there to be read.
-pub(crate) fn write(
+/// Writes a level-0 file with the given pages, each with the checksum that it must have; also returns its size.
+/// `unchanged` has the last word: whether what was read is still what was there to be read.
+pub(crate) fn stage(
     shadow: &ShadowFolder,
     header: Header,
     image: &Image,
     file: DatabaseFile<'_>,
     pages: impl Iterator<Item = (Pgno, Checksum)>,
     unchanged: impl FnOnce() -> Result<(), EngineError>,
-) -> Result<u64, EngineError> {
+) -> Result<(u64, Staged), EngineError> {
     let txids = header.txids;
-    shadow.add(txids, |out| {
+    shadow.stage(txids, |out| {
         let failed = |reason: String| EngineError::Shadow { path: shadow.path(txids), reason };
         let size = encode(out, header, image, file, pages, &failed)?;
         unchanged().map(|()| size)

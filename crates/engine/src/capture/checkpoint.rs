@@ -4,25 +4,37 @@
 //!
 //! 1. a newer read lock is taken, everything up to it is captured, then the older one ends;
 //! 2. a PASSIVE checkpoint beside the lock moves the bulk into the database file, and the file is synced. 1 and 2
-//!    are repeated until little is left, and stop no writer;
-//! 3. `BEGIN IMMEDIATE` keeps writers out, and the tail is captured: the generation is sealed;
+//!    are repeated until little is left, and stop no writer. If nothing is left, one more 1 takes mark 0, and that is
+//!    all: the next writer restarts the WAL;
+//! 3. else `BEGIN IMMEDIATE` keeps writers out, and the tail is captured: the generation is sealed;
 //! 4. only now the read lock ends, the few frames that are left are checkpointed, and the lock is taken again,
 //!    on mark 0 if all went well;
-//! 5. `ROLLBACK` lets writers in. The first of them restarts the WAL.
+//! 5. `ROLLBACK` lets writers in. The first of them restarts the WAL;
+//! 6. the file with the tail is made durable. Until then its pages are in the database file, durable there; so if this
+//!    fails, the next capture finds them by comparing.
 //!
-//! Writers wait for 3 to 5 only. A crash anywhere leaves a WAL that SQLite recovers and that the next start
-//! compares with the newest level-0 file.
+//! Writers wait for 3 to 5 only, and for the [`Brake`] if they are faster than 1 and 2. A crash anywhere leaves a WAL
+//! that SQLite recovers and that the next start compares with the newest level-0 file.
 
 use std::time::{Duration, Instant};
 
-use super::session::{Capture, Captured};
+use super::brake::Brake;
+use super::flusher::Flusher;
+use super::session::{Capture, Captured, Pending};
 use super::wal_index::WalEnd;
 use crate::error::EngineError;
 
-/// Writers are kept out once no more than this is left to do, so that they wait for milliseconds.
-const LITTLE: u64 = 1 << 20;
-/// A writer that is faster than the checkpoint is kept out after so many rounds all the same.
+/// Writers are kept out once no more than this is left to do, so that they wait for milliseconds,
+const LITTLE: u64 = 2 << 20;
+/// or after so many rounds.
 const ROUNDS: usize = 4;
+/// With more than this to do, the writer may be faster than we are.
+const MUCH: u64 = 8 << 20;
+/// and there are more rounds.
+const MANY_ROUNDS: usize = 16;
+/// A larger WAL file is cut when it is empty. A smaller one is worth keeping, since writing over it is cheaper than
+/// making it grow.
+const LARGE: u64 = 64 << 20;
 
 /// What a checkpoint did.
 #[derive(Debug, Default)]
@@ -50,27 +62,64 @@ impl Capture {
     /// Captures and checkpoints everything, in the order above.
     pub(crate) fn checkpoint(&mut self) -> Result<Sealed, EngineError> {
         let mut sealed = Sealed::default();
-        for _ in 0..ROUNDS {
-            sealed.captured.extend(self.renew_lock()?);
-            self.source.checkpoint_beside_lock()?;
-            self.source.sync_file()?;
-            if self.bytes_to_checkpoint()? <= LITTLE {
-                break;
+        if self.bytes_to_checkpoint()? > MUCH {
+            self.catch_up(&mut sealed)?;
+        } else {
+            self.checkpoint_bulk(&mut sealed)?;
+        }
+        if !sealed.complete {
+            if !self.source.keep_writers_out()? {
+                return Ok(sealed);
             }
+            self.checkpoint_tail(&mut sealed)?;
         }
-        if !self.source.keep_writers_out()? {
-            return Ok(sealed);
+        if sealed.complete && self.source.wal_size()? > LARGE {
+            self.source.truncate_wal()?;
         }
-        let started = Instant::now();
-        let outcome = self.seal(&mut sealed);
-        self.source.let_writers_in()?;
-        sealed.stall = started.elapsed();
-        outcome?;
         tracing::debug!(
             db = %self.path().display(), mode = "PASSIVE", complete = sealed.complete, stall = ?sealed.stall,
             "checkpoint"
         );
         Ok(sealed)
+    }
+
+    /// Steps 1 and 2 with a writer that may be faster than they are: they go on side by side, and once the WAL is
+    /// long the writer is braked.
+    fn catch_up(&mut self, sealed: &mut Sealed) -> Result<(), EngineError> {
+        let _brake = Brake::apply(self.path())?;
+        let mut flusher = Flusher::start(self.path())?;
+        for _ in 0..MANY_ROUNDS {
+            flusher.flush();
+            sealed.captured.extend(self.renew_lock()?);
+            flusher.wait()?;
+            if self.bytes_to_checkpoint()? <= LITTLE {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Steps 1 and 2.
+    fn checkpoint_bulk(&mut self, sealed: &mut Sealed) -> Result<(), EngineError> {
+        for _ in 0..ROUNDS {
+            sealed.captured.extend(self.renew_lock()?);
+            self.source.checkpoint_beside_lock()?;
+            let left = self.bytes_to_checkpoint()?;
+            if left == 0 {
+                sealed.captured.extend(self.renew_lock()?);
+                sealed.complete = self.frames_to_checkpoint()? == 0;
+                return Ok(());
+            }
+            // SQLite does it only where it moved everything.
+            self.source.sync_file()?;
+            if left > MUCH {
+                return self.catch_up(sealed);
+            }
+            if left <= LITTLE {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// Whether the application waits, or may come to wait, for our read lock without need: everything is captured and
@@ -97,17 +146,28 @@ impl Capture {
         captured
     }
 
-    /// Steps 3 and 4, while writers are kept out.
-    fn seal(&mut self, sealed: &mut Sealed) -> Result<(), EngineError> {
-        while let Some(captured) = self.capture()? {
-            sealed.captured.push(captured);
+    /// Steps 3 to 6, once writers are kept out.
+    fn checkpoint_tail(&mut self, sealed: &mut Sealed) -> Result<(), EngineError> {
+        let started = Instant::now();
+        let outcome = self.seal(sealed);
+        self.source.let_writers_in()?;
+        sealed.stall = started.elapsed();
+        if let Some(tail) = outcome? {
+            sealed.captured.push(self.accept(tail)?);
         }
-        self.source.checkpoint_without_lock()?;
-        // Nobody can have written meanwhile, so the new lock stands behind everything that was captured.
+        // Nobody wrote between the tail and the new lock, so that it stands behind everything that was captured.
         self.set_covered(true);
-        let end = self.source.committed()?;
-        sealed.complete = end.frames == end.backfilled;
         Ok(())
+    }
+
+    /// Steps 3 and 4. The lock proves nothing until what is returned is durable.
+    fn seal(&mut self, sealed: &mut Sealed) -> Result<Option<Pending>, EngineError> {
+        let (captured, tail) = self.capture_tail()?;
+        sealed.captured.extend(captured);
+        self.set_covered(false);
+        self.source.checkpoint_without_lock()?;
+        sealed.complete = self.source.committed()?.is_in_file();
+        Ok(tail)
     }
 
     /// Gives back what only a busy database needs.

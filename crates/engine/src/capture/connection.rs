@@ -7,7 +7,7 @@ use std::ffi::c_int;
 use std::path::Path;
 use std::ptr;
 use std::sync::Once;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, ffi};
 
@@ -111,6 +111,23 @@ pub(super) fn checkpoint(connection: &Connection, how: Checkpoint) -> rusqlite::
         ffi::SQLITE_OK => Ok(true),
         ffi::SQLITE_BUSY | ffi::SQLITE_LOCKED => Ok(false),
         _ => Err(rusqlite::Error::SqliteFailure(ffi::Error::new(code), None)),
+    }
+}
+
+/// How long to wait between two tries for a lock. Short, since a busy application lets go of it for no longer.
+pub(super) const LOCK_STEP: Duration = Duration::from_micros(100);
+
+/// Takes the write lock; false if none of the tries within `patience` got it. The connection's own busy timeout must
+/// be zero, since SQLite's pauses are longer than the gaps between two transactions.
+pub(super) fn keep_writers_out(connection: &Connection, patience: Duration) -> rusqlite::Result<bool> {
+    let deadline = Instant::now() + patience;
+    loop {
+        match connection.execute_batch("BEGIN IMMEDIATE") {
+            Ok(()) => return Ok(true),
+            Err(error) if is_busy(&error) && Instant::now() < deadline => std::thread::sleep(LOCK_STEP),
+            Err(error) if is_busy(&error) => return Ok(false),
+            Err(error) => return Err(error),
+        }
     }
 }
 

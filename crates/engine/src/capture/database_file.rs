@@ -66,8 +66,7 @@ impl<'a> DatabaseFile<'a> {
         Ok(moved != 0)
     }
 
-    /// The first region of the wal-index as the connection has it mapped. It must hold a read transaction, else the
-    /// region may vanish.
+    /// The first region of the wal-index as the connection has it mapped, from its first read to its end.
     pub(crate) fn wal_index(self, size: c_int) -> rusqlite::Result<*const u8> {
         let (file, methods) = self.open().map_err(|_| code_error(ffi::SQLITE_CANTOPEN))?;
         let mut region: *mut c_void = ptr::null_mut();

@@ -13,6 +13,7 @@
 //! | the checksum of every page, and what differs from it | [`page_map`], [`diff`] |
 //! | pages to one level-0 file | [`batch`] |
 //! | seal a WAL generation and checkpoint it | [`checkpoint`] |
+//! | the same with a writer that is faster than that | [`brake`], [`flusher`] |
 //! | one capture, in order | [`session`] |
 //! | the whole database as one file | [`snapshot`] |
 //!
@@ -20,11 +21,13 @@
 
 pub(crate) mod admit;
 pub(crate) mod batch;
+mod brake;
 pub(crate) mod checkpoint;
 mod connection;
 pub(crate) mod continuity;
 pub(crate) mod database_file;
 pub(crate) mod diff;
+mod flusher;
 pub(crate) mod image;
 pub(crate) mod page_map;
 pub(crate) mod session;

@@ -15,12 +15,13 @@ use super::batch::{self, HeaderFields};
 use super::continuity::{self, Next};
 use super::diff;
 use super::image::Image;
-use super::page_map::PageMap;
+use super::page_map::{Changes, PageMap};
 use super::source::{ReadLock, Source};
 use super::wal::{FrameCount, WalFile, WalPoint, frame_size};
 use super::wal_index::WalEnd;
 use crate::clock::Clock;
 use crate::error::EngineError;
+use crate::fs::Staged;
 use crate::shadow::folder::ShadowFolder;
 use crate::shadow::recover::Local;
 
@@ -50,6 +51,18 @@ pub(crate) struct Captured {
     pub(crate) wal_bytes: u64,
     /// Whether it reached everything that was committed when the capture began.
     pub(crate) complete: bool,
+}
+
+/// A level-0 file that is written and not yet durable, and where it leads.
+pub(super) struct Pending {
+    staged: Staged,
+    captured: Captured,
+    position: Position,
+    commit: Commit,
+    point: WalPoint,
+    /// What it does to the map; `None` where the caller replaces the map.
+    changes: Option<Changes>,
+    full: bool,
 }
 
 /// The capture of one database.
@@ -124,7 +137,9 @@ impl Capture {
         let anchor: Vec<_> = image.last_page.into_iter().collect();
         let changes = batch::checksums(&image, capture.source.file(), &anchor)?;
         let last_frame = WalPoint { frames: image.point.frames.prev(), ..image.point };
-        capture.write(&image, last_frame, changes.pages.iter().copied(), capture.map.rolling(), false)?;
+        let pages = changes.pages.iter().copied();
+        let anchor = capture.stage(&image, last_frame, pages, capture.map.rolling(), false)?;
+        capture.accept(anchor)?;
         capture.needs_snapshot = true;
         Ok(capture)
     }
@@ -293,9 +308,10 @@ impl Capture {
                 self.point = from;
                 Ok(None)
             }
-            Next::Continue(from) => match self.capture_frames(from, &end) {
+            Next::Continue(from) => match self.stage_frames(from, &end) {
                 Err(error @ EngineError::Wal { .. }) => self.capture_gap(&end, &error.to_string()),
-                other => other.map(Some),
+                Err(error) => Err(error),
+                Ok(pending) => self.accept(pending).map(Some),
             },
             Next::Gap(reason) => self.capture_gap(&end, reason),
         }
@@ -306,13 +322,14 @@ impl Capture {
         self.map_is_ahead && self.position.checksum.is_some_and(|known| known != self.map.rolling())
     }
 
-    /// Captures everything that is committed at some moment during the call. An application that commits faster than
-    /// files are written does not make it go on for ever.
+    /// Captures everything that is committed when it begins. An application that commits faster than files are written
+    /// does not make it go on for ever.
     pub(crate) fn capture_all(&mut self) -> Result<Vec<Captured>, EngineError> {
-        let (mut captured, mut end) = (Vec::new(), None);
+        let end = self.source.committed()?;
+        let mut captured = Vec::new();
         while let Some(next) = self.capture()? {
             captured.push(next);
-            if next.complete || self.has_reached(end.get_or_insert(self.source.published()?)) {
+            if next.complete || self.has_reached(&end) {
                 break;
             }
         }
@@ -324,7 +341,29 @@ impl Capture {
         self.point.salts != end.salts || self.point.frames >= end.frames
     }
 
-    fn capture_frames(&mut self, from: WalPoint, end: &WalEnd) -> Result<Captured, EngineError> {
+    /// Captures everything that is committed while writers are kept out. The last of it, if it is a continuation like
+    /// any other, is left for [`Capture::accept`], so that writers need not wait until it is durable.
+    pub(super) fn capture_tail(&mut self) -> Result<(Vec<Captured>, Option<Pending>), EngineError> {
+        let mut captured = Vec::new();
+        loop {
+            let end = self.source.committed()?;
+            let staged = match continuity::in_process(&self.point, self.covered, &end) {
+                Next::Continue(from) if from.frames < end.frames => self.stage_frames(from, &end).ok(),
+                _ => None,
+            };
+            match staged {
+                Some(pending) if pending.captured.complete => return Ok((captured, Some(pending))),
+                Some(pending) => captured.push(self.accept(pending)?),
+                None => match self.capture()? {
+                    Some(next) => captured.push(next),
+                    None => return Ok((captured, None)),
+                },
+            }
+        }
+    }
+
+    /// Writes what the frames after `from` changed, up to the limit for one file.
+    fn stage_frames(&mut self, from: WalPoint, end: &WalEnd) -> Result<Pending, EngineError> {
         let page_size = self.source.page_size(end)?;
         if page_size != self.map.page_size() {
             return Err(EngineError::Wal {
@@ -347,11 +386,10 @@ impl Capture {
         }
         let changes = batch::checksums(&image, self.source.file(), &pages)?;
         let post = self.map.preview(&changes);
-        let captured = self.write(&image, start, changes.pages.iter().copied(), post, false)?;
-        self.map.apply(&changes);
-        self.map_is_ahead = false;
-        self.covered |= complete;
-        Ok(Captured { complete, ..captured })
+        let mut pending = self.stage(&image, start, changes.pages.iter().copied(), post, false)?;
+        pending.captured.complete = complete;
+        pending.changes = Some(changes);
+        Ok(pending)
     }
 
     fn capture_gap(&mut self, end: &WalEnd, reason: &str) -> Result<Option<Captured>, EngineError> {
@@ -381,7 +419,8 @@ impl Capture {
             let pages = diff::differing(base, &now).filter_map(|pgno| Some((pgno, now.get(pgno)?)));
             let start = WalPoint { frames: FrameCount(0), ..image.point };
             let full = base.is_none_or(|base| base.page_size() != now.page_size());
-            Some(self.write(&image, start, pages, now.rolling(), full)?)
+            let pending = self.stage(&image, start, pages, now.rolling(), full)?;
+            Some(self.accept(pending)?)
         };
         self.point = image.point;
         self.map = now;
@@ -390,28 +429,43 @@ impl Capture {
         Ok(captured)
     }
 
-    /// Writes the next level-0 file and moves the position, the size and the point; the map is the caller's.
-    fn write(
-        &mut self,
+    /// Writes the next level-0 file. Nothing has moved yet.
+    fn stage(
+        &self,
         image: &Image,
         from: WalPoint,
         pages: impl Iterator<Item = (Pgno, Checksum)>,
         post: Checksum,
         full: bool,
-    ) -> Result<Captured, EngineError> {
+    ) -> Result<Pending, EngineError> {
         let txids = batch::single(self.position.txid.next())?;
         let lineage = Lineage { pre_apply: self.position.checksum, post_apply: Some(post) };
         let fields = HeaderFields { txids, timestamp: self.clock.now(), lineage };
         let header = batch::header(image, from.frames, fields);
         let wal_bytes = header.wal.size;
         let unchanged = || self.require_generation(image);
-        let size = batch::write(&self.shadow, header, image, self.source.file(), pages, unchanged)?;
-        self.position = Position { txid: txids.max(), checksum: Some(post) };
-        self.commit = image.commit();
-        self.point = image.point;
+        let (size, staged) =
+            batch::stage(&self.shadow, header, image, self.source.file(), pages, unchanged)?;
+        let captured = Captured { txids, size, wal_bytes, complete: true };
+        let position = Position { txid: txids.max(), checksum: Some(post) };
+        let (commit, point) = (image.commit(), image.point);
+        Ok(Pending { staged, captured, position, commit, point, changes: None, full })
+    }
+
+    /// Makes a file durable, then moves the position, the size and the point; and the map, if the changes are known.
+    pub(super) fn accept(&mut self, pending: Pending) -> Result<Captured, EngineError> {
+        let Pending { staged, captured, position, commit, point, changes, full } = pending;
+        self.shadow.publish(staged)?;
+        (self.position, self.commit, self.point) = (position, commit, point);
         self.needs_snapshot |= full;
-        tracing::debug!(db = %self.path().display(), txid = %txids.max(), size, wal_bytes, full, "sync");
-        Ok(Captured { txids, size, wal_bytes, complete: true })
+        if let Some(changes) = changes {
+            self.map.apply(&changes);
+            self.map_is_ahead = false;
+            self.covered |= captured.complete;
+        }
+        let Captured { size, wal_bytes, .. } = captured;
+        tracing::debug!(db = %self.path().display(), txid = %position.txid, size, wal_bytes, full, "sync");
+        Ok(captured)
     }
 
     /// After a start the file may hold all frames already, so that a writer may restart the WAL while it is read. It

@@ -14,13 +14,11 @@ use rusqlite::Connection;
 use walstream_ltx::PageSize;
 
 use super::admit::{first_reader, not_replicable};
-use super::connection::{Checkpoint, Reader, checkpoint, connect, end, is_busy};
+use super::connection::{Checkpoint, LOCK_STEP, Reader, checkpoint, connect, end, keep_writers_out};
 use super::database_file::DatabaseFile;
 use super::wal_index::{self, WalEnd};
 use crate::error::EngineError;
 
-/// How long to wait between two tries for a lock. Short, since a busy application lets go of it for no longer.
-const LOCK_STEP: Duration = Duration::from_micros(100);
 /// How long writers may be kept out while another process finishes a checkpoint of its own.
 const CHECKPOINT_PATIENCE: Duration = Duration::from_millis(20);
 /// How long a writer may take to publish a commit before we call its header broken.
@@ -211,16 +209,9 @@ impl Source {
     /// Keeps writers out; `false` if none of the tries within the busy timeout got the lock.
     pub(crate) fn keep_writers_out(&mut self) -> Result<bool, EngineError> {
         let connection = self.spare_connection()?;
-        let deadline = Instant::now() + self.busy_timeout;
         connection.busy_timeout(Duration::ZERO).map_err(EngineError::sqlite(&self.path))?;
-        let outcome = loop {
-            match connection.execute_batch("BEGIN IMMEDIATE") {
-                Ok(()) => break Ok(true),
-                Err(error) if is_busy(&error) && Instant::now() < deadline => std::thread::sleep(LOCK_STEP),
-                Err(error) if is_busy(&error) => break Ok(false),
-                Err(error) => break Err(EngineError::sqlite(&self.path)(error)),
-            }
-        };
+        let outcome =
+            keep_writers_out(&connection, self.busy_timeout).map_err(EngineError::sqlite(&self.path));
         connection.busy_timeout(self.busy_timeout).map_err(EngineError::sqlite(&self.path))?;
         self.spare = Some(connection);
         outcome
@@ -241,6 +232,30 @@ impl Source {
         let checkpointed = self.checkpoint_with_patience();
         self.reader.begin().map_err(EngineError::sqlite(&self.path))?;
         checkpointed.map_err(EngineError::sqlite(&self.path))
+    }
+
+    /// Size of the WAL file.
+    pub(crate) fn wal_size(&self) -> Result<u64, EngineError> {
+        match fs::metadata(&self.wal_path) {
+            Ok(metadata) => Ok(metadata.len()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+            Err(error) => Err(EngineError::io("read", &self.wal_path)(error)),
+        }
+    }
+
+    /// Cuts the WAL file to nothing, unless somebody reads or writes it just now. Only while our read lock is on mark
+    /// 0: it lets nobody copy frames, and this neither. So if a writer was quicker and frames are there that are not
+    /// captured, nothing happens.
+    pub(crate) fn truncate_wal(&mut self) -> Result<(), EngineError> {
+        let connection = self.spare_connection()?;
+        let truncate = || {
+            connection.busy_timeout(Duration::ZERO)?;
+            checkpoint(&connection, Checkpoint::Truncate)?;
+            connection.busy_timeout(self.busy_timeout)
+        };
+        let result = truncate().map_err(EngineError::sqlite(&self.path));
+        self.spare = Some(connection);
+        result
     }
 
     fn checkpoint_with_patience(&self) -> rusqlite::Result<()> {

@@ -57,7 +57,8 @@ const BACKFILL_OFFSET: usize = 96;
 const REGION_SIZE: c_int = 32 * 1024;
 
 /// Reads the header; `None` while a writer is in the midst of publishing a commit, or if the header is not
-/// valid (a writer died there and the next one will recover it). `connection` must hold a read transaction.
+/// valid (a writer died there and the next one will recover it). `connection` must have read before, so
+/// that it has the WAL open.
 pub(crate) fn read(connection: &Connection) -> rusqlite::Result<Option<WalEnd>> {
     let region = DatabaseFile::of(connection).wal_index(REGION_SIZE)?;
     let first = copy::<HEADER_SIZE>(region, 0);

@@ -231,7 +231,12 @@ impl<'a> Running<'a> {
 
     async fn capture(&mut self) -> Result<(), EngineError> {
         let started = Instant::now();
-        let captured = self.opened.worker.run(|capture| capture.capture_and_follow()).await?;
+        let much = self.opened.worker.ask(|capture| capture.pending_bytes())? >= CAPTURE_PRESSURE;
+        let work = move |capture: &mut Capture| {
+            // One file instead of two, where a fast writer would have something new for the second one.
+            if much { capture.renew_lock() } else { capture.capture_and_follow() }
+        };
+        let captured = self.opened.worker.run(work).await?;
         self.trouble.over("sync recovered");
         if !captured.is_empty() {
             self.next_capture = started + self.options.sync_interval;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use walstream_ltx::{FileName, Txid, TxidRange};
 
 use crate::error::EngineError;
-use crate::fs::{Disk, create_folder, write_durably};
+use crate::fs::{Disk, Staged, create_folder, stage};
 
 /// The shadow WAL of one database. Cheap to clone.
 #[derive(Clone)]
@@ -86,13 +86,18 @@ impl ShadowFolder {
         }
     }
 
-    /// Adds a file, durably.
-    pub(crate) fn add<T>(
+    /// Writes a file; [`ShadowFolder::publish`] adds it to the folder.
+    pub(crate) fn stage<T>(
         &self,
         txids: TxidRange,
         write: impl FnOnce(&mut dyn Write) -> Result<T, EngineError>,
-    ) -> Result<T, EngineError> {
-        write_durably(self.disk.as_ref(), &self.path(txids), write)
+    ) -> Result<(T, Staged), EngineError> {
+        stage(self.disk.as_ref(), &self.path(txids), write)
+    }
+
+    /// Adds a file, durably.
+    pub(crate) fn publish(&self, staged: Staged) -> Result<(), EngineError> {
+        staged.publish(self.disk.as_ref())
     }
 
     /// Removes a file; one that is gone already is no error.

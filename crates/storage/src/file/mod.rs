@@ -208,11 +208,18 @@ impl ReplicaClient for FileClient {
             return Ok(PutOutcome::AlreadyExists);
         }
         let create = move || TempFile::create(&path, access);
-        let mut temp = blocking(&self.root, create).await?;
-        temp = match body {
-            PutBody::Bytes(bytes) => blocking(&self.root, move || temp.write(&[bytes])).await?,
-            PutBody::File(source) => blocking(&self.root, move || temp.copy_from(&source)).await?,
+        let temp = match body {
+            PutBody::Bytes(bytes) => blocking(&self.root, move || create()?.write(&[bytes])).await?,
+            PutBody::File(source) => {
+                let target = self.path(level, txids);
+                let link_or_copy = move || match TempFile::link(&source, &target, access)? {
+                    Some(linked) => Ok(linked),
+                    None => create()?.copy_from(&source),
+                };
+                blocking(&self.root, link_or_copy).await?
+            }
             PutBody::Stream(stream) => {
+                let mut temp = blocking(&self.root, create).await?;
                 // Whatever is ready goes to the blocking thread in one hop.
                 let mut batches = stream.ready_chunks(64);
                 while let Some(batch) = batches.next().await {
@@ -315,6 +322,29 @@ mod tests {
 
     fn txid(n: u64) -> TxidRange {
         TxidRange::single(Txid::new(n)).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_file_on_the_same_file_system_is_not_copied_unless_it_must_belong_to_somebody_else() {
+        let root = tempfile::tempdir().unwrap();
+        let source = root.path().join("source");
+        std::fs::write(&source, b"written once").unwrap();
+        let meta = std::fs::metadata(&source).unwrap();
+        let same = FileAccess {
+            file_mode: meta.mode() & 0o7777,
+            dir_mode: 0o750,
+            uid: meta.uid(),
+            gid: meta.gid(),
+        };
+        let other = FileAccess { file_mode: 0o600, ..same };
+        for (n, access, shared) in [(1, same, true), (2, other, false)] {
+            let client = client(root.path(), Some(access));
+            let body = PutBody::File(source.clone());
+            client.put(Level::L0, txid(n), Timestamp::from_millis(1), body).await.unwrap();
+            let stored = client.path(Level::L0, txid(n));
+            assert_eq!(std::fs::read(&stored).unwrap(), b"written once");
+            assert_eq!(std::fs::metadata(&stored).unwrap().ino() == meta.ino(), shared);
+        }
     }
 
     #[tokio::test]

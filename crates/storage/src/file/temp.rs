@@ -4,7 +4,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, chown, fchown};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown, fchown};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -49,24 +49,26 @@ pub(super) fn is_abandoned(path: &Path) -> bool {
     file.try_lock().is_ok() || age.is_some_and(|age| age > ABANDONED_AFTER)
 }
 
+/// A name beside `target` that no other writer uses. Missing folders are made.
+fn free_name(target: &Path, access: Option<FileAccess>) -> Result<PathBuf, StorageError> {
+    static COUNTER: AtomicU64 = AtomicU64::new(0);
+    if let Some(folder) = target.parent() {
+        make_folders(folder, access)?;
+    }
+    let name = target.file_name().unwrap_or_default().to_string_lossy();
+    let number = COUNTER.fetch_add(1, Ordering::Relaxed);
+    let nanos = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.subsec_nanos());
+    Ok(target.with_file_name(format!(".{name}.{}-{nanos}-{number}.tmp", std::process::id())))
+}
+
 impl TempFile {
     /// An empty file in the folder of `target`, under a name that no other writer uses. Missing folders are made.
     pub(super) fn create(target: &Path, access: Option<FileAccess>) -> Result<Self, StorageError> {
-        static COUNTER: AtomicU64 = AtomicU64::new(0);
-        if let Some(folder) = target.parent() {
-            make_folders(folder, access)?;
-        }
-        let name = target.file_name().unwrap_or_default().to_string_lossy();
-        let number = COUNTER.fetch_add(1, Ordering::Relaxed);
-        let nanos = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.subsec_nanos());
-        let path = target.with_file_name(format!(".{name}.{}-{nanos}-{number}.tmp", std::process::id()));
-
+        let path = free_name(target, access)?;
         let mode = access.map_or(0o666, |access| access.file_mode);
         let file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&path);
         let file = file.map_err(StorageError::io("create", &path))?;
-        // Says that somebody is at work on it. A file system without locks leaves it to the file's age.
-        let _ = file.try_lock();
-        let temp = TempFile { file, target: target.to_owned(), cleanup: RemoveOnDrop(path) };
+        let temp = Self::locked(file, target, path);
         if let Some(access) = access {
             let permit = || {
                 unless_forbidden(fchown(&temp.file, Some(access.uid), Some(access.gid)))?;
@@ -75,6 +77,38 @@ impl TempFile {
             permit().map_err(StorageError::io("set the owner of", temp.path()))?;
         }
         Ok(temp)
+    }
+
+    /// `source` under one more name: on the same file system a file that nobody changes need not be copied. `None`
+    /// where that cannot be, or where the copy would belong to somebody else.
+    pub(super) fn link(
+        source: &Path,
+        target: &Path,
+        access: Option<FileAccess>,
+    ) -> Result<Option<Self>, StorageError> {
+        let Some(access) = access else { return Ok(None) };
+        let meta = fs::metadata(source).map_err(StorageError::io("read", source))?;
+        let theirs = (meta.mode() & 0o7777, meta.uid(), meta.gid());
+        if theirs != (access.file_mode, access.uid, access.gid) {
+            return Ok(None);
+        }
+        let path = free_name(target, Some(access))?;
+        if fs::hard_link(source, &path).is_err() {
+            return Ok(None);
+        }
+        match OpenOptions::new().write(true).open(&path) {
+            Ok(file) => Ok(Some(Self::locked(file, target, path))),
+            Err(error) => {
+                drop(RemoveOnDrop(path));
+                Err(StorageError::io("open", target)(error))
+            }
+        }
+    }
+
+    /// Locked: this says that somebody is at work on it. A file system without locks leaves it to the file's age.
+    fn locked(file: File, target: &Path, path: PathBuf) -> Self {
+        let _ = file.try_lock();
+        TempFile { file, target: target.to_owned(), cleanup: RemoveOnDrop(path) }
     }
 
     pub(super) fn path(&self) -> &Path {
