@@ -62,7 +62,11 @@ pub(crate) fn growth(image: &Image, before: Commit) -> impl Iterator<Item = Pgno
 }
 
 /// The checksums of some pages of an image.
-pub(crate) fn checksums(image: &Image, file: DatabaseFile<'_>, pages: &[Pgno]) -> Result<Changes, EngineError> {
+pub(crate) fn checksums(
+    image: &Image,
+    file: DatabaseFile<'_>,
+    pages: &[Pgno],
+) -> Result<Changes, EngineError> {
     let mut page = vec![0; image.page_size().bytes()];
     let checksum = |&pgno: &Pgno| {
         image.read(file, pgno, &mut page)?;

@@ -47,7 +47,11 @@ impl<'a> DatabaseFile<'a> {
         let Some(file_size) = methods.xFileSize else { return Err(unsupported()) };
         // SAFETY: `file` is open (see `open`); the size is an i64.
         let code = unsafe { file_size(file, &raw mut size) };
-        if code == ffi::SQLITE_OK { u64::try_from(size).map_err(io::Error::other) } else { Err(failure(code)) }
+        if code == ffi::SQLITE_OK {
+            u64::try_from(size).map_err(io::Error::other)
+        } else {
+            Err(failure(code))
+        }
     }
 
     /// Makes what was written to it durable.
@@ -96,7 +100,11 @@ impl<'a> DatabaseFile<'a> {
 }
 
 /// `sqlite3_file_control` on the main database.
-pub(super) fn control(connection: &Connection, operation: c_int, argument: *mut c_void) -> rusqlite::Result<()> {
+pub(super) fn control(
+    connection: &Connection,
+    operation: c_int,
+    argument: *mut c_void,
+) -> rusqlite::Result<()> {
     // SAFETY: the handle is open while `connection` is borrowed; callers pass what the operation takes.
     let code =
         unsafe { ffi::sqlite3_file_control(connection.handle(), c"main".as_ptr(), operation, argument) };

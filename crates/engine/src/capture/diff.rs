@@ -3,7 +3,6 @@
 //! Invariant: after a gap, the pages that go into the next file are exactly those whose checksum differs from
 //! the map of the position, so that a gap costs a diff and never a copy of what has not changed.
 
-
 use walstream_ltx::{Pgno, page_digest};
 
 use super::database_file::DatabaseFile;

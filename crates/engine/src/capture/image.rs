@@ -121,7 +121,12 @@ impl Image {
     }
 
     /// Reads a page. What the database file does not reach is zero, as SQLite sees it.
-    pub(crate) fn read(&self, file: DatabaseFile<'_>, pgno: Pgno, page: &mut [u8]) -> Result<(), EngineError> {
+    pub(crate) fn read(
+        &self,
+        file: DatabaseFile<'_>,
+        pgno: Pgno,
+        page: &mut [u8],
+    ) -> Result<(), EngineError> {
         if let (Some(&frame), Some(wal)) = (self.frames.get(&pgno), &self.wal) {
             return wal.read_page(frame, page);
         }

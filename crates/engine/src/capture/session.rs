@@ -444,8 +444,7 @@ impl Capture {
         let header = batch::header(image, from.frames, fields);
         let wal_bytes = header.wal.size;
         let unchanged = || self.require_generation(image);
-        let (size, staged) =
-            batch::stage(&self.shadow, header, image, self.source.file(), pages, unchanged)?;
+        let (size, staged) = batch::stage(&self.shadow, header, image, self.source.file(), pages, unchanged)?;
         let captured = Captured { txids, size, wal_bytes, complete: true };
         let position = Position { txid: txids.max(), checksum: Some(post) };
         let (commit, point) = (image.commit(), image.point);

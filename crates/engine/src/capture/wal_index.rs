@@ -77,9 +77,8 @@ pub(crate) fn release_memory(connection: &Connection) {
     let Ok(region) = DatabaseFile::of(connection).wal_index(REGION_SIZE) else { return };
     // SAFETY: the region is a shared mapping of the `-shm` file (the default VFS knows no other kind), page-aligned
     // and REGION_SIZE long. MADV_DONTNEED drops the page-table entries of such a mapping and changes no content.
-    let _ = unsafe {
-        rustix::mm::madvise(region.cast_mut().cast(), REGION_SIZE as usize, Advice::LinuxDontNeed)
-    };
+    let _ =
+        unsafe { rustix::mm::madvise(region.cast_mut().cast(), REGION_SIZE as usize, Advice::LinuxDontNeed) };
 }
 
 fn parse(header: &[u8; HEADER_SIZE], backfilled: u32) -> Option<WalEnd> {

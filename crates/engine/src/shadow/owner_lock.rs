@@ -87,9 +87,8 @@ impl Mapping {
 
     fn of(file: &File) -> io::Result<Self> {
         // SAFETY: a new mapping at an address of the kernel's choice, without any access to it.
-        let address = unsafe {
-            mmap(ptr::null_mut(), Self::LENGTH, ProtFlags::empty(), MapFlags::SHARED, file, 0)?
-        };
+        let address =
+            unsafe { mmap(ptr::null_mut(), Self::LENGTH, ProtFlags::empty(), MapFlags::SHARED, file, 0)? };
         NonNull::new(address).map(|address| Mapping { address }).ok_or_else(|| io::ErrorKind::Other.into())
     }
 }
@@ -123,7 +122,8 @@ mod tests {
     fn the_lock_is_held_to_its_end_with_or_without_a_descriptor() {
         let folder = tempfile::tempdir().unwrap();
         let database = folder.path().join("app.db");
-        let lock_file = File::options().write(true).create(true).truncate(false).open(folder.path().join(NAME));
+        let lock_file =
+            File::options().write(true).create(true).truncate(false).open(folder.path().join(NAME));
         let other = lock_file.unwrap();
         let lock = OwnerLock::acquire(folder.path(), &database).unwrap();
         assert!(!try_lock(&other).unwrap());

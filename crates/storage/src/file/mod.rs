@@ -330,12 +330,8 @@ mod tests {
         let source = root.path().join("source");
         std::fs::write(&source, b"written once").unwrap();
         let meta = std::fs::metadata(&source).unwrap();
-        let same = FileAccess {
-            file_mode: meta.mode() & 0o7777,
-            dir_mode: 0o750,
-            uid: meta.uid(),
-            gid: meta.gid(),
-        };
+        let same =
+            FileAccess { file_mode: meta.mode() & 0o7777, dir_mode: 0o750, uid: meta.uid(), gid: meta.gid() };
         let other = FileAccess { file_mode: 0o600, ..same };
         for (n, access, shared) in [(1, same, true), (2, other, false)] {
             let client = client(root.path(), Some(access));
