@@ -44,6 +44,18 @@ class Process:
                 return
             time.sleep(SAMPLE_SECONDS)
 
+    def cpu_seconds(self):
+        """User and system time until now."""
+        fields = Path(f"/proc/{self.child.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def resident_mebibytes(self):
+        lines = Path(f"/proc/{self.child.pid}/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS:")) / 1024
+
+    def descriptors(self):
+        return len(os.listdir(f"/proc/{self.child.pid}/fd"))
+
     def wait(self):
         _, status, usage = os.wait4(self.child.pid, 0)
         wall = time.monotonic() - self.start

@@ -12,8 +12,8 @@ use walstream_test_support::{App, Daemon, wait_until};
 use crate::walstream;
 
 const DEADLINE: Duration = Duration::from_secs(60);
-/// So many captures wait in the end.
-const WAITING: u64 = 30;
+/// So many captures wait in the end. Fewer would not be worth merging for a directory.
+const WAITING: u64 = 100;
 
 struct Shop {
     folder: TempDir,

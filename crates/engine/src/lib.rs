@@ -9,6 +9,7 @@
 //! Read the folders in that order. Each stage has one entry point, and nothing flows back but a position.
 //! `database` is the only place that ties the stages of one database together, `fleet` runs many.
 
+mod background;
 mod capture;
 pub mod clock;
 mod database;

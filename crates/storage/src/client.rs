@@ -73,6 +73,11 @@ pub trait ReplicaClient: Send + Sync + 'static {
     /// Checks once, early and clearly, that the store can be reached and used.
     async fn init(&self) -> Result<(), StorageError>;
 
+    /// Whether one file more costs next to nothing, as in a directory: no request to pay for or to wait for.
+    fn files_are_cheap(&self) -> bool {
+        false
+    }
+
     /// Whether the store itself refuses to write over an existing file. Where it does not, a name is looked up before
     /// it is written, and two writers at the same moment are not told apart: the caller must recognise them by what
     /// is stored. Some stores have to be tried out for this, once.

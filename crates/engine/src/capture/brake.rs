@@ -8,25 +8,35 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
-use std::time::Duration;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
-use super::connection::{Reader, connect, end, keep_writers_out};
+use super::connection::{LOCK_STEP, Reader, connect, end, keep_writers_out};
 use super::wal_index::{self, WalEnd};
 use crate::error::EngineError;
 
 /// A writer has this much of the WAL for itself before it is braked.
-const LONG: u64 = 36 << 20;
-/// SQLite's own busy handler tries again after 1, 3, 8, 18, 33 and 53 ms.
-const HOLD: Duration = Duration::from_millis(32);
+const LONG: u64 = 8 << 20;
+/// The nearer the WAL is to this, the less a writer may add before he is kept out again,
+const TOO_LONG: u64 = 36 << 20;
+/// but not less than this.
+const LEAST: u64 = 128 << 10;
+/// SQLite's own busy handler tries again 1, 3, 8, 18 and 33 ms after the first time. So whoever began to wait for us
+/// tries again while he is let in.
+const HOLD: Duration = Duration::from_millis(17);
 const RELEASE: Duration = Duration::from_millis(10);
 
-/// Brakes until it is dropped, which takes [`HOLD`] at most.
+/// Brakes until it is dropped, and then lets go at once.
 pub(super) struct Brake {
-    over: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
+    state: Arc<State>,
+}
+
+#[derive(Default)]
+struct State {
+    holding: AtomicBool,
+    over: AtomicBool,
 }
 
 impl Brake {
@@ -35,27 +45,51 @@ impl Brake {
         let mut reader = Reader::new(connect(path, Duration::ZERO)?);
         // A connection opens its WAL when it first reads.
         reader.begin().and_then(|()| reader.end()).map_err(EngineError::sqlite(path))?;
-        let over = Arc::new(AtomicBool::new(false));
-        let told = Arc::clone(&over);
-        let brake = move || {
-            while !told.load(Ordering::Relaxed) {
-                if wal_bytes(&reader.connection) >= LONG {
-                    hold(&reader.connection);
-                }
-                std::thread::sleep(RELEASE);
-            }
-        };
-        let thread = std::thread::Builder::new().name("walstream-brake".into()).spawn(brake);
-        let thread = thread.map_err(EngineError::io("start a thread for", path))?;
-        Ok(Brake { over, thread: Some(thread) })
+        let state = Arc::new(State::default());
+        let shared = Arc::clone(&state);
+        let thread = std::thread::Builder::new().name("walstream-brake".into());
+        let spawned = thread.spawn(move || brake(&reader.connection, &shared));
+        spawned.map_err(EngineError::io("start a thread for", path))?;
+        Ok(Brake { state })
+    }
+
+    /// Ends, if it can while writers are kept out: then whoever tries for the lock right now gets it before them, who
+    /// wait for some milliseconds between two tries.
+    pub(super) fn hand_over(self) {
+        let started = Instant::now();
+        while !self.state.holding.load(Ordering::Relaxed) && started.elapsed() < RELEASE * 2 {
+            sleep(LOCK_STEP);
+        }
     }
 }
 
-/// Keeps writers out once. Not to get the lock is no harm.
-fn hold(connection: &Connection) {
-    if keep_writers_out(connection, HOLD).is_ok_and(|kept_out| kept_out) {
-        std::thread::sleep(HOLD);
-        let _ = end(connection);
+impl Drop for Brake {
+    fn drop(&mut self) {
+        self.state.over.store(true, Ordering::Relaxed);
+    }
+}
+
+fn brake(connection: &Connection, state: &State) {
+    let is_over = || state.over.load(Ordering::Relaxed);
+    while !is_over() {
+        // Not to get the lock is no harm.
+        if wal_bytes(connection) >= LONG && keep_writers_out(connection, Duration::ZERO).unwrap_or(false) {
+            let held = Instant::now();
+            state.holding.store(true, Ordering::Relaxed);
+            while held.elapsed() < HOLD && !is_over() {
+                sleep(LOCK_STEP);
+            }
+            state.holding.store(false, Ordering::Relaxed);
+            let _ = end(connection);
+            let (released, before) = (Instant::now(), wal_bytes(connection));
+            let ration = (TOO_LONG.saturating_sub(before) / 16).max(LEAST);
+            while released.elapsed() < RELEASE && wal_bytes(connection) < before + ration && !is_over() {
+                sleep(LOCK_STEP);
+            }
+        } else {
+            // The gaps between the transactions of a busy writer are short.
+            sleep(LOCK_STEP / 5);
+        }
     }
 }
 
@@ -63,14 +97,5 @@ fn wal_bytes(connection: &Connection) -> u64 {
     match wal_index::read(connection) {
         Ok(Some(WalEnd { frames, page_size: Some(page_size), .. })) => frames.end_offset(page_size),
         _ => 0,
-    }
-}
-
-impl Drop for Brake {
-    fn drop(&mut self) {
-        self.over.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
     }
 }

@@ -29,7 +29,7 @@ const LITTLE: u64 = 2 << 20;
 /// or after so many rounds.
 const ROUNDS: usize = 4;
 /// With more than this to do, the writer may be faster than we are.
-const MUCH: u64 = 8 << 20;
+const MUCH: u64 = 6 << 20;
 /// and there are more rounds.
 const MANY_ROUNDS: usize = 16;
 /// A larger WAL file is cut when it is empty. A smaller one is worth keeping, since writing over it is cheaper than
@@ -62,10 +62,8 @@ impl Capture {
     /// Captures and checkpoints everything, in the order above.
     pub(crate) fn checkpoint(&mut self) -> Result<Sealed, EngineError> {
         let mut sealed = Sealed::default();
-        if self.bytes_to_checkpoint()? > MUCH {
-            self.catch_up(&mut sealed)?;
-        } else {
-            self.checkpoint_bulk(&mut sealed)?;
+        if let Some(brake) = self.checkpoint_bulk(&mut sealed)? {
+            brake.hand_over();
         }
         if !sealed.complete {
             if !self.source.keep_writers_out()? {
@@ -83,10 +81,32 @@ impl Capture {
         Ok(sealed)
     }
 
-    /// Steps 1 and 2 with a writer that may be faster than they are: they go on side by side, and once the WAL is
-    /// long the writer is braked.
-    fn catch_up(&mut self, sealed: &mut Sealed) -> Result<(), EngineError> {
-        let _brake = Brake::apply(self.path())?;
+    /// Steps 1 and 2. A writer that may be faster than they are goes on braked.
+    fn checkpoint_bulk(&mut self, sealed: &mut Sealed) -> Result<Option<Brake>, EngineError> {
+        for _ in 0..ROUNDS {
+            if self.bytes_to_checkpoint()? > MUCH {
+                return self.catch_up(sealed).map(Some);
+            }
+            sealed.captured.extend(self.renew_lock()?);
+            self.source.checkpoint_beside_lock()?;
+            let left = self.bytes_to_checkpoint()?;
+            if left == 0 {
+                sealed.captured.extend(self.renew_lock()?);
+                sealed.complete = self.frames_to_checkpoint()? == 0;
+                break;
+            }
+            // SQLite does it only where it moved everything.
+            self.source.sync_file()?;
+            if left <= LITTLE {
+                break;
+            }
+        }
+        Ok(None)
+    }
+
+    /// Steps 1 and 2 side by side, with a brake on writers whose WAL is long.
+    fn catch_up(&mut self, sealed: &mut Sealed) -> Result<Brake, EngineError> {
+        let brake = Brake::apply(self.path())?;
         let mut flusher = Flusher::start(self.path())?;
         for _ in 0..MANY_ROUNDS {
             flusher.flush();
@@ -96,30 +116,7 @@ impl Capture {
                 break;
             }
         }
-        Ok(())
-    }
-
-    /// Steps 1 and 2.
-    fn checkpoint_bulk(&mut self, sealed: &mut Sealed) -> Result<(), EngineError> {
-        for _ in 0..ROUNDS {
-            sealed.captured.extend(self.renew_lock()?);
-            self.source.checkpoint_beside_lock()?;
-            let left = self.bytes_to_checkpoint()?;
-            if left == 0 {
-                sealed.captured.extend(self.renew_lock()?);
-                sealed.complete = self.frames_to_checkpoint()? == 0;
-                return Ok(());
-            }
-            // SQLite does it only where it moved everything.
-            self.source.sync_file()?;
-            if left > MUCH {
-                return self.catch_up(sealed);
-            }
-            if left <= LITTLE {
-                break;
-            }
-        }
-        Ok(())
+        Ok(brake)
     }
 
     /// Whether the application waits, or may come to wait, for our read lock without need: everything is captured and

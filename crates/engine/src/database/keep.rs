@@ -86,7 +86,7 @@ impl LocalL0 for Shadow {
             return Ok(None);
         }
         let file = self.folder.open_file(txids)?;
-        Ok(file.map(|file| Box::new(BufReader::with_capacity(64 << 10, file)) as Box<dyn Read + Send>))
+        Ok(file.map(|file| Box::new(BufReader::with_capacity(16 << 10, file)) as Box<dyn Read + Send>))
     }
 
     fn release(&self, through: Txid) -> Result<(), EngineError> {

@@ -17,6 +17,7 @@ use walstream_ltx::{
 use walstream_storage::{FileInfo, PutOutcome, ReplicaClient, StorageError, TimestampSource};
 
 use super::sources::Limits;
+use crate::background;
 use crate::error::EngineError;
 use crate::stream::{self, BodyWriter, FileReader};
 
@@ -85,9 +86,10 @@ impl Compactor {
         let header = merged_header(&headers).map_err(|error| merge_failed(error, from, level))?;
 
         let (writer, body) = stream::body();
-        let merging = spawn_blocking(move || write_merged(inputs, writer));
-        let put = self.client.put(level, header.txids, header.timestamp, body).await;
-        let merged = merging.await?;
+        let merging = background::run(move || write_merged(inputs, writer));
+        let put = self.client.put(level, header.txids, header.timestamp, body);
+        let (merged, put) = tokio::join!(merging, put);
+        let merged = merged?;
         match (put, merged) {
             (Ok(PutOutcome::AlreadyExists), _) => self.accept_existing(level, &header).await,
             (Err(refused), Err(error)) if is_broken_pipe(&error) => Err(refused.into()),
@@ -155,7 +157,7 @@ impl Compactor {
 impl Limits {
     /// Bytes to fetch at once from each of so many files. Each may hold two such chunks.
     fn chunk_size(&self, files: usize) -> u64 {
-        (self.read_memory / 2 / files.max(1) as u64).clamp(64 << 10, 4 << 20)
+        (self.read_memory / 2 / files.max(1) as u64).clamp(16 << 10, 4 << 20)
     }
 }
 

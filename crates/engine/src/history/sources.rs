@@ -19,7 +19,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { files: 256, bytes: 1 << 30, read_memory: 16 << 20 }
+        Limits { files: 256, bytes: 1 << 30, read_memory: 8 << 20 }
     }
 }
 

@@ -29,6 +29,8 @@ use crate::stream;
 
 /// Fewer files are not worth it: a merged one costs a listing besides.
 const FEWEST: usize = 3;
+/// Where files are cheap, storing them one by one takes less time than merging them, but there should not be thousands.
+const FEWEST_CHEAP: usize = 64;
 /// The files of one merge have at most so many bytes, so that one that fails is soon done again.
 const MOST_BYTES: u64 = 64 << 20;
 /// Memory for reading the files of one merge.
@@ -55,10 +57,12 @@ impl Batch {
 
 /// What of the waiting files, oldest first, can and should go up as one.
 pub(super) async fn choose(
+    client: &dyn ReplicaClient,
     shadow: &ShadowFolder,
     waiting: &[TxidRange],
 ) -> Result<Option<Batch>, EngineError> {
-    if waiting.len() < FEWEST {
+    let fewest = if client.files_are_cheap() { FEWEST_CHEAP } else { FEWEST };
+    if waiting.len() < fewest {
         return Ok(None);
     }
     let (shadow, waiting) = (shadow.clone(), waiting.to_vec());

@@ -130,7 +130,7 @@ impl Uploader {
         while let [first, rest @ ..] = files {
             self.upload(*first).await?;
             files = rest;
-            if let Some(batch) = backlog::choose(&self.shadow, rest).await? {
+            if let Some(batch) = backlog::choose(self.client.as_ref(), &self.shadow, rest).await? {
                 files = &rest[batch.files.len()..];
                 self.upload_merged(&batch).await?;
             }

@@ -110,6 +110,10 @@ impl ReplicaClient for FileClient {
         Some(self)
     }
 
+    fn files_are_cheap(&self) -> bool {
+        true
+    }
+
     async fn init(&self) -> Result<(), StorageError> {
         let client = self.clone();
         blocking(&self.root, move || {
