@@ -40,9 +40,11 @@ fn a_daemon_whose_store_hangs_ends_in_time_and_names_what_is_not_there() {
     let took = asked.elapsed();
     assert!(took < Duration::from_secs(8), "it took {took:?}");
     assert_eq!(ended.status.code(), Some(1), "{ended:?}");
-    let missing =
-        format!("TXIDs 0000000000000003 to {:016x} ({})", newest_txid(&meta), newest_txid(&meta) - 2);
-    assert!(ended.stderr.contains(&missing), "{missing:?} is not said: {}", ended.stderr);
+    // The line may have gone dead before the answer to the last upload came, so that it counts as missing.
+    let newest = newest_txid(&meta);
+    let named = |first: u64| format!("TXIDs {first:016x} to {newest:016x} ({})", newest - first + 1);
+    let said = [2, 3].into_iter().any(|first| ended.stderr.contains(&named(first)));
+    assert!(said, "{:?} is not said: {}", named(3), ended.stderr);
 
     // Nothing is lost: the next start uploads it.
     let restored = folder.path().join("restored.db");
