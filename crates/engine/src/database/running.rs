@@ -26,7 +26,7 @@ use crate::upload::queue::{Acquaintance, Uploaded, Uploader};
 use crate::watch::Wake;
 
 /// With file-system events a database is looked at this often in case one was missed.
-const SLOW_LOOK: Duration = Duration::from_secs(30);
+const SLOW_LOOK: Duration = Duration::from_secs(60);
 /// A busy database is looked at this often, by the clock.
 const BUSY_LOOK: Duration = Duration::from_millis(20);
 /// The first look after an event comes this soon, the next ones after twice that, and so on: the event tells of a

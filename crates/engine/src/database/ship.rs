@@ -35,7 +35,7 @@ pub(crate) async fn run(
 ) {
     let remote = match known {
         Some(remote) => Some(remote),
-        None => first_contact(&uploader).await,
+        None => Box::pin(first_contact(&uploader)).await,
     };
     let Some(remote) = remote else {
         // If nobody listens any more, the database is being closed.

@@ -57,7 +57,7 @@ impl Snapshots {
                 () = self.needed.notified() => true,
                 () = tokio::time::sleep(if overdue { Duration::ZERO } else { levels::until(now, due) }) => false,
             };
-            if let Err(fenced) = self.make(forced).await {
+            if let Err(fenced) = Box::pin(self.make(forced)).await {
                 tracing::error!(replica = self.client.kind(), error = %fenced, "replication stopped");
                 self.uploaded.send_modify(|uploaded| uploaded.fenced = Some(fenced.to_string()));
                 return;

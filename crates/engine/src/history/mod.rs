@@ -127,7 +127,7 @@ impl History {
         let replica = self.client().location();
         let mut trouble = Trouble::new(FIRST_BACKOFF, LONGEST_BACKOFF);
         loop {
-            match self.work().await {
+            match Box::pin(self.work()).await {
                 Ok(next) => {
                     trouble.over(|row| {
                         info!(%replica, previous_errors = row.count, failed_for = %row.lasting, "compaction recovered");

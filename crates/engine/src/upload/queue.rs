@@ -67,9 +67,10 @@ impl Uploader {
                 return;
             }
             let started = Instant::now();
+            // On the heap, so that an idle database keeps no room for it.
             let uploaded = tokio::select! {
-                uploaded = self.upload_pending() => uploaded,
-                never = outage.watch() => match never {},
+                uploaded = Box::pin(self.upload_pending()) => uploaded,
+                never = Box::pin(outage.watch()) => match never {},
             };
             let pause = match uploaded {
                 Ok(()) => {
@@ -81,7 +82,7 @@ impl Uploader {
                     self.uploaded.send_modify(|uploaded| uploaded.fenced = Some(error.to_string()));
                     return;
                 }
-                Err(error) => outage.failed(&error).await,
+                Err(error) => Box::pin(outage.failed(&error)).await,
             };
             self.pause_until(started + pause).await;
         }
