@@ -3,7 +3,7 @@
 //! Invariant: it runs on a thread of its own at a low priority. The threads of the runtime's blocking pool serve
 //! everybody, and a thread that has lowered its priority may not raise it again.
 
-use tokio::sync::oneshot;
+use tokio::task::spawn_blocking;
 
 use crate::error::EngineError;
 
@@ -14,15 +14,16 @@ const NICE: i32 = 10;
 pub(crate) async fn run<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, EngineError> {
-    let (done, result) = oneshot::channel();
-    let thread = std::thread::Builder::new().name("walstream-background".into());
-    let spawned = thread.spawn(move || {
+    let low = move || {
         // On Linux this is about the calling thread; where it is refused the work is done all the same.
         let _ = rustix::process::setpriority_process(None, NICE);
-        // Whoever waits no longer does not need the result.
-        let _ = done.send(work());
-    });
-    let lost = |reason: String| EngineError::TaskLost(reason);
-    spawned.map_err(|error| lost(format!("no thread for background work: {error}")))?;
-    result.await.map_err(|_| lost("background work".into()))
+        work()
+    };
+    let thread = std::thread::Builder::new().name("walstream-background".into());
+    let done = spawn_blocking(move || thread.spawn(low).map(|thread| thread.join())).await?;
+    match done {
+        Ok(Ok(result)) => Ok(result),
+        Ok(Err(_)) => Err(EngineError::TaskLost("background work".into())),
+        Err(error) => Err(EngineError::TaskLost(format!("no thread for background work: {error}"))),
+    }
 }
