@@ -29,10 +29,17 @@ fn replica_with_merged_files(folder: &Path) -> App {
     });
     let outage = OutOfReach::take(&replica);
     let waiting = || newest_txid(&folder.join(".shop.db-litestream"));
-    for step in 0..8 {
+    // Fewer would not be worth merging for a directory.
+    for step in 0..72 {
         let before = waiting();
-        app.sell(20, 300);
-        app.execute(if step % 2 == 0 { "DELETE FROM item WHERE id % 3 = 0" } else { "VACUUM" });
+        app.sell(5, 300);
+        app.execute(if step % 8 == 0 {
+            "DELETE FROM item WHERE id % 3 = 0"
+        } else if step % 8 == 1 {
+            "VACUUM"
+        } else {
+            "SELECT 1"
+        });
         wait_until("the capture", DEADLINE, || waiting() > before);
     }
     drop(outage);
