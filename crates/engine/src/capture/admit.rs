@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
-use super::connection::{Reader, connect, is_busy};
+use super::connection::{Reader, connect, is_busy, open};
 use super::database_file::DatabaseFile;
 use crate::error::EngineError;
 
@@ -37,9 +37,11 @@ fn require_database(connection: &Connection, path: &Path) -> Result<u8, EngineEr
     let mut header = [0; 20];
     let file = DatabaseFile::of(connection);
     file.read_at(&mut header, 0).map_err(EngineError::io("read", path))?;
-    match &header[..16] {
-        magic if magic == MAGIC => Ok(header[18]),
-        [0, ..] => Err(not_replicable(path, "it is empty; replication begins with its first write")),
+    if header.starts_with(MAGIC) {
+        return Ok(header[18]);
+    }
+    match file.size().map_err(EngineError::io("read", path))? {
+        0 => Err(not_replicable(path, "it is empty; replication begins with its first write")),
         _ => Err(not_replicable(path, "it is not a SQLite database")),
     }
 }
@@ -98,8 +100,7 @@ pub fn is_database(path: &Path) -> bool {
     if !fs::metadata(path).is_ok_and(|metadata| metadata.is_file()) {
         return false;
     }
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let Ok(connection) = Connection::open_with_flags(path, flags) else { return false };
+    let Ok(connection) = open(path, OpenFlags::SQLITE_OPEN_READ_ONLY) else { return false };
     let mut magic = [0; MAGIC.len()];
     DatabaseFile::of(&connection).read_at(&mut magic, 0).is_ok() && magic == *MAGIC
 }

@@ -1,7 +1,7 @@
 //! From an image and a list of pages to one level-0 file.
 //!
-//! Invariant: the file is whole before it is in the shadow folder, and durable there before the position moves. Its header carries
-//! the rolling checksums before and after it, and where in the WAL it ends.
+//! Invariant: the file is whole before it is in the shadow folder, and durable there before the position moves. Its
+//! header carries the rolling checksums before and after it, and where in the WAL it ends.
 
 use std::io::Write;
 

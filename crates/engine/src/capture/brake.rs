@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
-use super::connection::{LOCK_STEP, Reader, connect, end, keep_writers_out};
+use super::connection::{LOCK_STEP, connect_to_wal, end, keep_writers_out};
 use super::wal_index::{self, WalEnd};
 use crate::error::EngineError;
 
@@ -42,13 +42,11 @@ struct State {
 impl Brake {
     /// Begins to brake the writers of a database, whenever its WAL is long.
     pub(super) fn apply(path: &Path) -> Result<Self, EngineError> {
-        let mut reader = Reader::new(connect(path, Duration::ZERO)?);
-        // A connection opens its WAL when it first reads.
-        reader.begin().and_then(|()| reader.end()).map_err(EngineError::sqlite(path))?;
+        let connection = connect_to_wal(path)?;
         let state = Arc::new(State::default());
         let shared = Arc::clone(&state);
         let thread = std::thread::Builder::new().name("walstream-brake".into());
-        let spawned = thread.spawn(move || brake(&reader.connection, &shared));
+        let spawned = thread.spawn(move || brake(&connection, &shared));
         spawned.map_err(EngineError::io("start a thread for", path))?;
         Ok(Brake { state })
     }

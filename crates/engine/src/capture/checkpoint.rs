@@ -92,7 +92,7 @@ impl Capture {
             let left = self.bytes_to_checkpoint()?;
             if left == 0 {
                 sealed.captured.extend(self.renew_lock()?);
-                sealed.complete = self.frames_to_checkpoint()? == 0;
+                sealed.complete = self.source.is_locked_on_file();
                 break;
             }
             // SQLite does it only where it moved everything.
@@ -122,7 +122,7 @@ impl Capture {
     /// Whether the application waits, or may come to wait, for our read lock without need: everything is captured and
     /// copied into the database file, and yet the lock keeps the WAL from being restarted. A newer one would not.
     pub(crate) fn is_in_the_way(&self) -> Result<bool, EngineError> {
-        let whole = |end: WalEnd| end.frames.0 > 0 && end.frames == end.backfilled;
+        let whole = |end: WalEnd| end.frames.0 > 0 && end.is_in_file();
         Ok(!self.source.is_locked_on_file() && self.source.peek()?.is_some_and(whole))
     }
 
@@ -163,7 +163,7 @@ impl Capture {
         sealed.captured.extend(captured);
         self.set_covered(false);
         self.source.checkpoint_without_lock()?;
-        sealed.complete = self.source.committed()?.is_in_file();
+        sealed.complete = self.source.is_locked_on_file();
         Ok(tail)
     }
 

@@ -15,13 +15,18 @@ use super::database_file::control;
 use super::wal_index;
 use crate::error::EngineError;
 
-/// Opens a connection. The database must be there.
-pub(super) fn connect(path: &Path, busy_timeout: Duration) -> Result<Connection, EngineError> {
+/// Opens a connection as SQLite sees it, without a look at the file. Whatever opens one here begins with this, since
+/// SQLite can be told to take little memory only before its first connection.
+pub(super) fn open(path: &Path, access: OpenFlags) -> rusqlite::Result<Connection> {
     static SMALL: Once = Once::new();
     SMALL.call_once(take_little_memory);
-    let open = || {
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let mut connection = Connection::open_with_flags(path, flags)?;
+    Connection::open_with_flags(path, access | OpenFlags::SQLITE_OPEN_NO_MUTEX)
+}
+
+/// Opens a connection of ours. The database must be there.
+pub(super) fn connect(path: &Path, busy_timeout: Duration) -> Result<Connection, EngineError> {
+    let connect = || {
+        let mut connection = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         connection.set_transaction_behavior(TransactionBehavior::Deferred);
         connection.busy_timeout(busy_timeout)?;
         // Nothing of ours may checkpoint unasked, neither after a commit nor when the connection closes.
@@ -29,7 +34,15 @@ pub(super) fn connect(path: &Path, busy_timeout: Duration) -> Result<Connection,
         keep_wal_on_close(&connection)?;
         Ok(connection)
     };
-    open().map_err(EngineError::sqlite(path))
+    connect().map_err(EngineError::sqlite(path))
+}
+
+/// A connection for a thread of its own, which waits for nobody. A connection opens its WAL when it first reads; this
+/// one has.
+pub(super) fn connect_to_wal(path: &Path) -> Result<Connection, EngineError> {
+    let mut reader = Reader::new(connect(path, Duration::ZERO)?);
+    reader.begin().and_then(|()| reader.end()).map_err(EngineError::sqlite(path))?;
+    Ok(reader.connection)
 }
 
 /// By default every connection comes with some 130 KiB for small objects and for twenty pages. Ours parse no schema
@@ -72,7 +85,7 @@ impl Reader {
             return read;
         }
         self.locked = true;
-        self.on_file = wal_index::read(&self.connection)?.is_some_and(|wal| wal.frames == wal.backfilled);
+        self.on_file = wal_index::read(&self.connection)?.is_some_and(|wal| wal.is_in_file());
         Ok(())
     }
 

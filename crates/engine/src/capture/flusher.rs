@@ -8,7 +8,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 
 use rusqlite::Connection;
 
-use super::connection::{Checkpoint, Reader, checkpoint, connect};
+use super::connection::{Checkpoint, checkpoint, connect_to_wal};
 use super::database_file::DatabaseFile;
 use crate::error::EngineError;
 
@@ -21,14 +21,12 @@ pub(super) struct Flusher {
 
 impl Flusher {
     pub(super) fn start(path: &Path) -> Result<Self, EngineError> {
-        let mut reader = Reader::new(connect(path, std::time::Duration::ZERO)?);
-        // A connection opens its WAL when it first reads.
-        reader.begin().and_then(|()| reader.end()).map_err(EngineError::sqlite(path))?;
+        let connection = connect_to_wal(path)?;
         let (orders, ordered) = mpsc::channel();
         let (done, results) = mpsc::channel();
         let database = path.to_owned();
         let work = move || {
-            while ordered.recv().is_ok() && done.send(flush(&reader.connection, &database)).is_ok() {}
+            while ordered.recv().is_ok() && done.send(flush(&connection, &database)).is_ok() {}
         };
         let thread = std::thread::Builder::new().name("walstream-flusher".into()).spawn(work);
         thread.map_err(EngineError::io("start a thread for", path))?;

@@ -208,13 +208,8 @@ impl Source {
 
     /// Keeps writers out; `false` if none of the tries within the busy timeout got the lock.
     pub(crate) fn keep_writers_out(&mut self) -> Result<bool, EngineError> {
-        let connection = self.spare_connection()?;
-        connection.busy_timeout(Duration::ZERO).map_err(EngineError::sqlite(&self.path))?;
-        let outcome =
-            keep_writers_out(&connection, self.busy_timeout).map_err(EngineError::sqlite(&self.path));
-        connection.busy_timeout(self.busy_timeout).map_err(EngineError::sqlite(&self.path))?;
-        self.spare = Some(connection);
-        outcome
+        let patience = self.busy_timeout;
+        self.without_waiting(|connection| keep_writers_out(connection, patience))
     }
 
     /// Lets writers in again. The transaction wrote nothing, so nothing reaches the WAL.
@@ -247,15 +242,19 @@ impl Source {
     /// 0: it lets nobody copy frames, and this neither. So if a writer was quicker and frames are there that are not
     /// captured, nothing happens.
     pub(crate) fn truncate_wal(&mut self) -> Result<(), EngineError> {
+        self.without_waiting(|connection| checkpoint(connection, Checkpoint::Truncate)).map(|_| ())
+    }
+
+    /// Does something with the second connection that is not to wait for a lock in SQLite's own way.
+    fn without_waiting<T>(
+        &mut self,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, EngineError> {
         let connection = self.spare_connection()?;
-        let truncate = || {
-            connection.busy_timeout(Duration::ZERO)?;
-            checkpoint(&connection, Checkpoint::Truncate)?;
-            connection.busy_timeout(self.busy_timeout)
-        };
-        let result = truncate().map_err(EngineError::sqlite(&self.path));
+        let outcome = connection.busy_timeout(Duration::ZERO).and_then(|()| work(&connection));
+        let restored = connection.busy_timeout(self.busy_timeout);
         self.spare = Some(connection);
-        result
+        outcome.and_then(|done| restored.map(|()| done)).map_err(EngineError::sqlite(&self.path))
     }
 
     fn checkpoint_with_patience(&self) -> rusqlite::Result<()> {

@@ -248,12 +248,7 @@ impl<'a> Running<'a> {
 
     /// The application has copied everything into the database file and may want to restart the WAL.
     async fn step_aside(&mut self) -> Result<(), EngineError> {
-        let renew = |capture: &mut Capture| {
-            let captured = capture.renew_lock();
-            capture.rest();
-            captured
-        };
-        self.opened.worker.run(renew).await?;
+        self.opened.worker.run(|capture| capture.renew_lock()).await?;
         self.publish()
     }
 
@@ -281,11 +276,6 @@ impl<'a> Running<'a> {
         if frames == 0 {
             // The application has done it.
             self.captured_since_checkpoint = false;
-            let rest = |capture: &mut Capture| {
-                capture.rest();
-                Ok(())
-            };
-            self.opened.worker.run(rest).await?;
         } else if self.opened.worker.ask(|capture| Ok(capture.is_pinned()))? {
             self.next_checkpoint = now + CHECKPOINT_PAUSE;
         } else if self.wants_checkpoint(frames, now)? {

@@ -4,10 +4,11 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use walstream_ltx::{FileName, Txid, TxidRange};
+use walstream_ltx::{FileName, Header, Txid, TxidRange};
 
 use crate::error::EngineError;
 use crate::fs::{Disk, Staged, create_folder, stage};
@@ -84,6 +85,15 @@ impl ShadowFolder {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(EngineError::io("open", &path)(error)),
         }
+    }
+
+    /// The header and the size of a file; `None` if it is not there, or not what its name says.
+    pub(crate) fn describe(&self, txids: TxidRange) -> Result<Option<(Header, u64)>, EngineError> {
+        let Some(file) = self.open_file(txids)? else { return Ok(None) };
+        let size = file.metadata().map_err(EngineError::io("read", &self.path(txids)))?.len();
+        let mut bytes = [0; Header::SIZE];
+        let header = file.read_exact_at(&mut bytes, 0).ok().and_then(|()| Header::parse(&bytes).ok());
+        Ok(header.filter(|header| header.txids == txids).map(|header| (header, size)))
     }
 
     /// Writes a file; [`ShadowFolder::publish`] adds it to the folder.

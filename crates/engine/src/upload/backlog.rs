@@ -72,7 +72,7 @@ pub(super) async fn choose(
 fn choose_from(shadow: &ShadowFolder, waiting: &[TxidRange]) -> Result<Option<Batch>, EngineError> {
     let (mut headers, mut bytes) = (Vec::<Header>::new(), 0u64);
     for &file in waiting {
-        let Some((header, size)) = described(shadow, file)? else { break };
+        let Some((header, size)) = shadow.describe(file)? else { break };
         bytes = bytes.saturating_add(size);
         let continues =
             headers.last().is_none_or(|last| merged_header(&[last.clone(), header.clone()]).is_ok());
@@ -87,15 +87,6 @@ fn choose_from(shadow: &ShadowFolder, waiting: &[TxidRange]) -> Result<Option<Ba
     }
     let files = waiting[..headers.len()].to_vec();
     Ok(merged_header(&headers).ok().map(|header| Batch { files, header }))
-}
-
-/// The header and the size of a local file; `None` if it is not what its name says.
-fn described(shadow: &ShadowFolder, file: TxidRange) -> Result<Option<(Header, u64)>, EngineError> {
-    let Some(open) = shadow.open_file(file)? else { return Ok(None) };
-    let size = open.metadata().map_err(EngineError::io("read", &shadow.path(file)))?.len();
-    let mut bytes = [0; Header::SIZE];
-    let header = open.read_exact_at(&mut bytes, 0).ok().and_then(|()| Header::parse(&bytes).ok());
-    Ok(header.filter(|header| header.txids == file).map(|header| (header, size)))
 }
 
 /// What became of a merge.

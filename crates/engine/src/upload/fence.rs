@@ -215,7 +215,5 @@ fn local_header(
     wanted: impl Fn(TxidRange) -> bool,
 ) -> Result<Option<Header>, EngineError> {
     let Some(txids) = shadow.files()?.into_iter().find(|&txids| wanted(txids)) else { return Ok(None) };
-    let Some(mut file) = shadow.open_file(txids)? else { return Ok(None) };
-    let mut bytes = [0; Header::SIZE];
-    Ok(file.read_exact(&mut bytes).ok().and_then(|()| Header::parse(&bytes).ok()))
+    Ok(shadow.describe(txids)?.map(|(header, _)| header))
 }

@@ -4,12 +4,10 @@
 //! only this machine has, and when everything is well again.
 
 use std::convert::Infallible;
-use std::io::Read;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use walstream_ltx::header::Header;
 use walstream_ltx::{Timestamp, Txid};
 use walstream_storage::ReplicaClient;
 
@@ -107,7 +105,6 @@ struct Waiting {
 /// When the first file after a TXID was captured.
 fn captured_after(shadow: &ShadowFolder, txid: Txid) -> Option<Timestamp> {
     let first = *shadow.files_after(txid).ok()?.first()?;
-    let mut header = [0; Header::SIZE];
-    shadow.open_file(first).ok()??.read_exact(&mut header).ok()?;
-    Some(Header::parse(&header).ok()?.timestamp)
+    let (header, _) = shadow.describe(first).ok()??;
+    Some(header.timestamp)
 }

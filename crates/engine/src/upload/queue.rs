@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::Instant;
-use walstream_ltx::header::Header;
 use walstream_ltx::{Level, Timestamp, Txid, TxidRange};
 use walstream_storage::{PutBody, PutOutcome, ReplicaClient};
 
@@ -207,26 +206,18 @@ async fn open_body(
     shadow: &ShadowFolder,
     txids: TxidRange,
 ) -> Result<(Timestamp, u64, PutBody), EngineError> {
-    let path = shadow.path(txids);
+    let shadow = shadow.clone();
     let read = move || {
-        use std::io::{Read, Seek};
-        let mut file = std::fs::File::open(&path).map_err(EngineError::io("open", &path))?;
-        let size = file.metadata().map_err(EngineError::io("read", &path))?.len();
-        let mut header = [0; Header::SIZE];
-        file.read_exact(&mut header).map_err(EngineError::io("read", &path))?;
-        let damaged = |error: walstream_ltx::header::HeaderError| EngineError::Shadow {
-            path: path.clone(),
-            reason: error.to_string(),
+        let path = shadow.path(txids);
+        let Some((header, size)) = shadow.describe(txids)? else {
+            return Err(EngineError::Shadow { path, reason: "it is missing or damaged".into() });
         };
-        let created_at = Header::parse(&header).map_err(damaged)?.timestamp;
-        if size > WHOLE {
-            return Ok((created_at, size, PutBody::File(path)));
-        }
-        let mut content = Vec::with_capacity(size as usize);
-        file.rewind()
-            .and_then(|()| file.read_to_end(&mut content))
-            .map_err(EngineError::io("read", &path))?;
-        Ok((created_at, size, PutBody::Bytes(content.into())))
+        let body = if size > WHOLE {
+            PutBody::File(path)
+        } else {
+            PutBody::Bytes(std::fs::read(&path).map_err(EngineError::io("read", &path))?.into())
+        };
+        Ok((header.timestamp, size, body))
     };
     tokio::task::spawn_blocking(read).await?
 }

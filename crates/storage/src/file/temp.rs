@@ -68,7 +68,7 @@ impl TempFile {
         let mode = access.map_or(0o666, |access| access.file_mode);
         let file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&path);
         let file = file.map_err(StorageError::io("create", &path))?;
-        let temp = Self::locked(file, target, path);
+        let temp = Self::locked(file, target, RemoveOnDrop(path));
         if let Some(access) = access {
             let permit = || {
                 unless_forbidden(fchown(&temp.file, Some(access.uid), Some(access.gid)))?;
@@ -96,19 +96,19 @@ impl TempFile {
         if fs::hard_link(source, &path).is_err() {
             return Ok(None);
         }
-        match OpenOptions::new().write(true).open(&path) {
-            Ok(file) => Ok(Some(Self::locked(file, target, path))),
-            Err(error) => {
-                drop(RemoveOnDrop(path));
-                Err(StorageError::io("open", target)(error))
-            }
-        }
+        let cleanup = RemoveOnDrop(path);
+        // A file that must not be written to cannot be given its time; a copy can.
+        Ok(OpenOptions::new()
+            .write(true)
+            .open(&cleanup.0)
+            .ok()
+            .map(|file| Self::locked(file, target, cleanup)))
     }
 
     /// Locked: this says that somebody is at work on it. A file system without locks leaves it to the file's age.
-    fn locked(file: File, target: &Path, path: PathBuf) -> Self {
+    fn locked(file: File, target: &Path, cleanup: RemoveOnDrop) -> Self {
         let _ = file.try_lock();
-        TempFile { file, target: target.to_owned(), cleanup: RemoveOnDrop(path) }
+        TempFile { file, target: target.to_owned(), cleanup }
     }
 
     pub(super) fn path(&self) -> &Path {
