@@ -1,14 +1,14 @@
 //! Slowing down a writer that is faster than the checkpoint.
 //!
-//! Invariant: a writer waits for the brake no longer than [`HOLD`] and then has its turn, and nothing is written.
+//! Invariant: a writer waits for the brake no longer than [`HOLD`], a [`Hold`] excepted, and then has its turn; and
+//! nothing is written.
 //!
 //! Without it the WAL of such a writer would grow until it pauses: whatever is captured and checkpointed, as much has
 //! come meanwhile. An application that waits for locks at all sees transactions that take some milliseconds longer.
 
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::sleep;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{sleep, yield_now};
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
@@ -20,27 +20,49 @@ use crate::error::EngineError;
 /// A writer has this much of the WAL for itself before it is braked.
 const LONG: u64 = 8 << 20;
 /// The nearer the WAL is to this, the less a writer may add before he is kept out again,
-const TOO_LONG: u64 = 36 << 20;
+const TOO_LONG: u64 = 24 << 20;
 /// but not less than this.
 const LEAST: u64 = 128 << 10;
-/// SQLite's own busy handler tries again 1, 3, 8, 18 and 33 ms after the first time. So whoever began to wait for us
-/// tries again while he is let in.
+/// SQLite's own busy handler tries again 1, 3, 8, 18, 33 and 53 ms after the first time. So whoever began to wait for
+/// us tries again while he is let in.
 const HOLD: Duration = Duration::from_millis(17);
-const RELEASE: Duration = Duration::from_millis(10);
+/// The longest turn. A writer that is there ends it by his ration.
+const TURN: Duration = Duration::from_millis(40);
+/// How often a WAL that is not long is looked at.
+const LOOK: Duration = Duration::from_millis(1);
 
-/// Brakes until it is dropped, and then lets go at once.
+/// Brakes writers whenever the WAL is long, until it is dropped. Then it lets go at once.
 pub(super) struct Brake {
     state: Arc<State>,
 }
 
+/// Keeps writers out until it is dropped.
+pub(super) struct Hold {
+    state: Arc<State>,
+}
+
 #[derive(Default)]
-struct State {
-    holding: AtomicBool,
-    over: AtomicBool,
+struct State(Mutex<Flags>);
+
+#[derive(Clone, Copy, Default)]
+struct Flags {
+    /// Whether the brake has the write lock.
+    holding: bool,
+    /// Whether it is to keep the lock, or to take it.
+    hold: bool,
+    /// Whether a turn is as short as can be.
+    tight: bool,
+    over: bool,
+}
+
+impl State {
+    fn flags(&self) -> MutexGuard<'_, Flags> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Brake {
-    /// Begins to brake the writers of a database, whenever its WAL is long.
+    /// Begins to brake the writers of a database.
     pub(super) fn apply(path: &Path) -> Result<Self, EngineError> {
         let connection = connect_to_wal(path)?;
         let state = Arc::new(State::default());
@@ -51,48 +73,97 @@ impl Brake {
         Ok(Brake { state })
     }
 
-    /// Ends, if it can while writers are kept out: then whoever tries for the lock right now gets it before them, who
-    /// wait for some milliseconds between two tries.
-    pub(super) fn hand_over(self) {
+    /// Lets writers add no more than the least, until the next hold is over.
+    pub(super) fn tighten(&self) {
+        self.state.flags().tight = true;
+    }
+
+    /// Keeps writers out; `None` if the lock cannot be had within `patience`.
+    pub(super) fn hold(&self, patience: Duration) -> Option<Hold> {
+        self.state.flags().hold = true;
+        let hold = Hold { state: Arc::clone(&self.state) };
         let started = Instant::now();
-        while !self.state.holding.load(Ordering::Relaxed) && started.elapsed() < RELEASE * 2 {
+        while !self.state.flags().holding {
+            if started.elapsed() > patience {
+                return None;
+            }
             sleep(LOCK_STEP);
         }
+        Some(hold)
     }
 }
 
 impl Drop for Brake {
     fn drop(&mut self) {
-        self.state.over.store(true, Ordering::Relaxed);
+        self.state.flags().over = true;
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        let mut flags = self.state.flags();
+        flags.hold = false;
+        flags.tight = false;
     }
 }
 
 fn brake(connection: &Connection, state: &State) {
-    let is_over = || state.over.load(Ordering::Relaxed);
-    while !is_over() {
+    loop {
+        let (flags, wal) = (*state.flags(), wal_bytes(connection));
+        if flags.over {
+            return;
+        }
+        if !flags.hold && wal < LONG {
+            sleep(LOOK);
         // Not to get the lock is no harm.
-        if wal_bytes(connection) >= LONG && keep_writers_out(connection, Duration::ZERO).unwrap_or(false) {
-            let held = Instant::now();
-            state.holding.store(true, Ordering::Relaxed);
-            while held.elapsed() < HOLD && !is_over() {
-                sleep(LOCK_STEP);
-            }
-            state.holding.store(false, Ordering::Relaxed);
-            let _ = end(connection);
-            let (released, before) = (Instant::now(), wal_bytes(connection));
-            let ration = (TOO_LONG.saturating_sub(before) / 16).max(LEAST);
-            while released.elapsed() < RELEASE && wal_bytes(connection) < before + ration && !is_over() {
-                sleep(LOCK_STEP);
-            }
+        } else if keep_writers_out(connection, Duration::ZERO).unwrap_or(false) {
+            hold(connection, state);
+            give_turn(connection, state);
+        } else if flags.hold || flags.tight || wal >= TOO_LONG {
+            // The gaps between the transactions of a busy writer are shorter than any sleep.
+            yield_now();
         } else {
-            // The gaps between the transactions of a busy writer are short.
             sleep(LOCK_STEP / 5);
         }
     }
 }
 
+/// Has the lock for a while, or as long as a [`Hold`] says.
+fn hold(connection: &Connection, state: &State) {
+    let started = Instant::now();
+    let mut asked = false;
+    state.flags().holding = true;
+    loop {
+        let mut flags = state.flags();
+        asked |= flags.hold;
+        if flags.over || (!flags.hold && (asked || started.elapsed() >= HOLD)) {
+            // Nobody may believe in the lock from before it ends.
+            flags.holding = false;
+            let _ = end(connection);
+            return;
+        }
+        drop(flags);
+        sleep(LOCK_STEP);
+    }
+}
+
+/// Lets writers add their ration, unless somebody asks for a hold.
+fn give_turn(connection: &Connection, state: &State) {
+    let (started, before) = (Instant::now(), wal_bytes(connection));
+    while started.elapsed() < TURN {
+        let flags = *state.flags();
+        let ration = if flags.tight { LEAST } else { (TOO_LONG.saturating_sub(before) / 16).max(LEAST) };
+        if flags.over || flags.hold || wal_bytes(connection) >= before + ration {
+            return;
+        }
+        sleep(LOCK_STEP);
+    }
+}
+
+/// Length of the WAL; a WAL that the next writer restarts has none.
 fn wal_bytes(connection: &Connection) -> u64 {
     match wal_index::read(connection) {
+        Ok(Some(end)) if end.is_in_file() => 0,
         Ok(Some(WalEnd { frames, page_size: Some(page_size), .. })) => frames.end_offset(page_size),
         _ => 0,
     }

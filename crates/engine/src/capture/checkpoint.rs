@@ -21,17 +21,17 @@ use std::time::{Duration, Instant};
 use super::brake::Brake;
 use super::flusher::Flusher;
 use super::session::{Capture, Captured, Pending};
+use super::wal::FrameCount;
 use super::wal_index::WalEnd;
 use crate::error::EngineError;
 
 /// Writers are kept out once no more than this is left to do, so that they wait for milliseconds,
-const LITTLE: u64 = 2 << 20;
-/// or after so many rounds.
-const ROUNDS: usize = 4;
-/// With more than this to do, the writer may be faster than we are.
+const LITTLE: u64 = 512 << 10;
+/// or after so many rounds in which they are braked.
+const BRAKED_ROUNDS: usize = 16;
+/// They are if there is more than this to do, or after so many rounds without.
 const MUCH: u64 = 6 << 20;
-/// and there are more rounds.
-const MANY_ROUNDS: usize = 16;
+const ROUNDS: usize = 2;
 /// A larger WAL file is cut when it is empty. A smaller one is worth keeping, since writing over it is cheaper than
 /// making it grow.
 const LARGE: u64 = 64 << 20;
@@ -61,14 +61,19 @@ impl Capture {
 
     /// Captures and checkpoints everything, in the order above.
     pub(crate) fn checkpoint(&mut self) -> Result<Sealed, EngineError> {
-        let mut sealed = Sealed::default();
-        if let Some(brake) = self.checkpoint_bulk(&mut sealed)? {
-            brake.hand_over();
+        let outcome = self.try_checkpoint();
+        match &outcome {
+            Ok(sealed) if sealed.complete => {}
+            // Somebody else is in the way. Writers do not wait for him.
+            _ => self.brake = None,
         }
-        if !sealed.complete {
-            if !self.source.keep_writers_out()? {
-                return Ok(sealed);
-            }
+        outcome
+    }
+
+    fn try_checkpoint(&mut self) -> Result<Sealed, EngineError> {
+        let mut sealed = Sealed::default();
+        let is_possible = self.checkpoint_bulk(&mut sealed)?;
+        if is_possible && !sealed.complete {
             self.checkpoint_tail(&mut sealed)?;
         }
         if sealed.complete && self.source.wal_size()? > LARGE {
@@ -81,11 +86,11 @@ impl Capture {
         Ok(sealed)
     }
 
-    /// Steps 1 and 2. A writer that may be faster than they are goes on braked.
-    fn checkpoint_bulk(&mut self, sealed: &mut Sealed) -> Result<Option<Brake>, EngineError> {
+    /// Steps 1 and 2. False: a reader keeps them from getting on.
+    fn checkpoint_bulk(&mut self, sealed: &mut Sealed) -> Result<bool, EngineError> {
         for _ in 0..ROUNDS {
             if self.bytes_to_checkpoint()? > MUCH {
-                return self.catch_up(sealed).map(Some);
+                return self.catch_up(sealed);
             }
             sealed.captured.extend(self.renew_lock()?);
             self.source.checkpoint_beside_lock()?;
@@ -93,30 +98,46 @@ impl Capture {
             if left == 0 {
                 sealed.captured.extend(self.renew_lock()?);
                 sealed.complete = self.source.is_locked_on_file();
-                break;
+                return Ok(true);
             }
             // SQLite does it only where it moved everything.
             self.source.sync_file()?;
             if left <= LITTLE {
-                break;
+                return Ok(true);
             }
         }
-        Ok(None)
+        self.catch_up(sealed)
     }
 
-    /// Steps 1 and 2 side by side, with a brake on writers whose WAL is long.
-    fn catch_up(&mut self, sealed: &mut Sealed) -> Result<Brake, EngineError> {
-        let brake = Brake::apply(self.path())?;
+    /// Steps 1 and 2 side by side, with a brake on writers whose WAL is long. It stays, since such writers go on.
+    fn catch_up(&mut self, sealed: &mut Sealed) -> Result<bool, EngineError> {
+        let brake = match self.brake.take() {
+            Some(brake) => brake,
+            None => Brake::apply(self.path())?,
+        };
         let mut flusher = Flusher::start(self.path())?;
-        for _ in 0..MANY_ROUNDS {
+        // What a flush should reach: the older lock is not behind it.
+        let (mut reachable, mut failures) = (FrameCount(0), 0);
+        for _ in 0..BRAKED_ROUNDS {
+            let frames = self.source.peek()?.map_or(reachable, |end| end.frames);
             flusher.flush();
             sealed.captured.extend(self.renew_lock()?);
-            flusher.wait()?;
-            if self.bytes_to_checkpoint()? <= LITTLE {
-                break;
+            let flushed = flusher.wait()?;
+            match self.bytes_to_checkpoint()? {
+                ..=LITTLE => break,
+                ..=MUCH => brake.tighten(),
+                _ => {}
             }
+            let is_stuck = flushed && self.source.peek()?.is_some_and(|end| end.backfilled < reachable);
+            failures = if is_stuck { failures + 1 } else { 0 };
+            // Once may be the writer's own transaction.
+            if failures == 2 {
+                return Ok(false);
+            }
+            reachable = frames;
         }
-        Ok(brake)
+        self.brake = Some(brake);
+        Ok(true)
     }
 
     /// Whether the application waits, or may come to wait, for our read lock without need: everything is captured and
@@ -143,11 +164,22 @@ impl Capture {
         captured
     }
 
-    /// Steps 3 to 6, once writers are kept out.
+    /// Steps 3 to 6. Nothing happens if writers cannot be kept out.
     fn checkpoint_tail(&mut self, sealed: &mut Sealed) -> Result<(), EngineError> {
+        let hold = self.brake.as_ref().map(|brake| brake.hold(self.source.busy_timeout()));
+        let are_out = match &hold {
+            Some(hold) => hold.is_some(),
+            None => self.source.keep_writers_out()?,
+        };
+        if !are_out {
+            return Ok(());
+        }
         let started = Instant::now();
         let outcome = self.seal(sealed);
-        self.source.let_writers_in()?;
+        match hold {
+            Some(hold) => drop(hold),
+            None => self.source.let_writers_in()?,
+        }
         sealed.stall = started.elapsed();
         if let Some(tail) = outcome? {
             sealed.captured.push(self.accept(tail)?);
@@ -169,6 +201,7 @@ impl Capture {
 
     /// Gives back what only a busy database needs.
     pub(crate) fn rest(&mut self) {
+        self.brake = None;
         self.source.rest();
     }
 }

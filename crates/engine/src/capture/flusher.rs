@@ -15,7 +15,7 @@ use crate::error::EngineError;
 /// One flush at a time. Ends when dropped, after the flush that is under way.
 pub(super) struct Flusher {
     orders: Sender<()>,
-    results: Receiver<Result<(), EngineError>>,
+    results: Receiver<Result<bool, EngineError>>,
     under_way: bool,
 }
 
@@ -38,14 +38,15 @@ impl Flusher {
         self.under_way = self.orders.send(()).is_ok();
     }
 
-    /// Waits until what was begun is done and durable.
-    pub(super) fn wait(&mut self) -> Result<(), EngineError> {
+    /// Waits until what was begun is done and durable; false if somebody else was checkpointing.
+    pub(super) fn wait(&mut self) -> Result<bool, EngineError> {
         let lost = |_| EngineError::TaskLost("checkpoint".into());
-        if std::mem::take(&mut self.under_way) { self.results.recv().map_err(lost)? } else { Ok(()) }
+        if std::mem::take(&mut self.under_way) { self.results.recv().map_err(lost)? } else { Ok(false) }
     }
 }
 
-fn flush(connection: &Connection, path: &Path) -> Result<(), EngineError> {
-    checkpoint(connection, Checkpoint::Passive).map_err(EngineError::sqlite(path))?;
-    DatabaseFile::of(connection).sync().map_err(EngineError::io("sync", path))
+fn flush(connection: &Connection, path: &Path) -> Result<bool, EngineError> {
+    let flushed = checkpoint(connection, Checkpoint::Passive).map_err(EngineError::sqlite(path))?;
+    DatabaseFile::of(connection).sync().map_err(EngineError::io("sync", path))?;
+    Ok(flushed)
 }

@@ -12,6 +12,7 @@ use walstream_ltx::header::Header;
 use walstream_ltx::{Checksum, Commit, Pgno, Txid, TxidRange};
 
 use super::batch::{self, HeaderFields};
+use super::brake::Brake;
 use super::continuity::{self, Next};
 use super::diff;
 use super::image::Image;
@@ -68,6 +69,8 @@ pub(super) struct Pending {
 /// The capture of one database.
 pub(crate) struct Capture {
     pub(super) source: Source,
+    /// While the database has writers that are faster than its checkpoints.
+    pub(super) brake: Option<Brake>,
     shadow: ShadowFolder,
     clock: Arc<dyn Clock>,
     /// Bytes of WAL after which a file is cut; 0: never.
@@ -220,6 +223,7 @@ impl Capture {
     fn new(setup: Setup, position: Position, image: &Image, map: PageMap) -> Self {
         Capture {
             source: setup.source,
+            brake: None,
             shadow: setup.shadow,
             clock: setup.clock,
             max_bytes: setup.max_bytes,
@@ -501,6 +505,8 @@ impl Capture {
     }
 
     pub(super) fn lock_for_snapshot(&mut self) -> Result<ReadLock, EngineError> {
+        // No checkpoint gets past such a lock, so writers need not wait for any.
+        self.brake = None;
         self.source.lock_for_reader()
     }
 

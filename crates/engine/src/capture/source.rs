@@ -206,6 +206,11 @@ impl Source {
         self.file().sync().map_err(EngineError::io("sync", &self.path))
     }
 
+    /// How long our connections wait for a lock of somebody else.
+    pub(crate) fn busy_timeout(&self) -> Duration {
+        self.busy_timeout
+    }
+
     /// Keeps writers out; `false` if none of the tries within the busy timeout got the lock.
     pub(crate) fn keep_writers_out(&mut self) -> Result<bool, EngineError> {
         let patience = self.busy_timeout;

@@ -21,8 +21,13 @@ use crate::error::StorageError;
 /// Where locks do not tell, a file is abandoned when it has not been written to for this long.
 const ABANDONED_AFTER: Duration = Duration::from_secs(3600);
 
+/// A file that is synced all at once holds up every other sync on the same disk, and the application's commits with it.
+const SYNC_EVERY: usize = 4 << 20;
+
 pub(super) struct TempFile {
     file: File,
+    /// Bytes that were written since the last sync.
+    unsynced: usize,
     target: PathBuf,
     cleanup: RemoveOnDrop,
 }
@@ -108,7 +113,7 @@ impl TempFile {
     /// Locked: this says that somebody is at work on it. A file system without locks leaves it to the file's age.
     fn locked(file: File, target: &Path, cleanup: RemoveOnDrop) -> Self {
         let _ = file.try_lock();
-        TempFile { file, target: target.to_owned(), cleanup }
+        TempFile { file, unsynced: 0, target: target.to_owned(), cleanup }
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -118,6 +123,11 @@ impl TempFile {
     pub(super) fn write(mut self, chunks: &[Bytes]) -> Result<Self, StorageError> {
         for chunk in chunks {
             self.file.write_all(chunk).map_err(StorageError::io("write", &self.cleanup.0))?;
+            self.unsynced += chunk.len();
+        }
+        if self.unsynced > SYNC_EVERY {
+            self.file.sync_data().map_err(StorageError::io("sync", &self.cleanup.0))?;
+            self.unsynced = 0;
         }
         Ok(self)
     }
