@@ -13,14 +13,15 @@ use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
-use super::connection::{LOCK_STEP, connect_to_wal, end, keep_writers_out};
+use super::connection::{LOCK_STEP, connect_to_wal};
+use super::database_file::DatabaseFile;
 use super::wal_index::{self, WalEnd};
 use crate::error::EngineError;
 
 /// A writer has this much of the WAL for itself before it is braked.
-const LONG: u64 = 8 << 20;
+const LONG: u64 = 16 << 20;
 /// The nearer the WAL is to this, the less a writer may add before he is kept out again,
-const TOO_LONG: u64 = 24 << 20;
+const TOO_LONG: u64 = 32 << 20;
 /// but not less than this.
 const LEAST: u64 = 128 << 10;
 /// SQLite's own busy handler tries again 1, 3, 8, 18, 33 and 53 ms after the first time. So whoever began to wait for
@@ -116,7 +117,7 @@ fn brake(connection: &Connection, state: &State) {
         if !flags.hold && wal < LONG {
             sleep(LOOK);
         // Not to get the lock is no harm.
-        } else if keep_writers_out(connection, Duration::ZERO).unwrap_or(false) {
+        } else if DatabaseFile::of(connection).lock_writers().unwrap_or(false) {
             hold(connection, state);
             give_turn(connection, state);
         } else if flags.hold || flags.tight || wal >= TOO_LONG {
@@ -139,7 +140,7 @@ fn hold(connection: &Connection, state: &State) {
         if flags.over || (!flags.hold && (asked || started.elapsed() >= HOLD)) {
             // Nobody may believe in the lock from before it ends.
             flags.holding = false;
-            let _ = end(connection);
+            DatabaseFile::of(connection).unlock_writers();
             return;
         }
         drop(flags);

@@ -124,14 +124,14 @@ impl Capture {
             sealed.captured.extend(self.renew_lock()?);
             let flushed = flusher.wait()?;
             match self.bytes_to_checkpoint()? {
-                ..=LITTLE => break,
-                ..=MUCH => brake.tighten(),
+                left if left <= LITTLE => break,
+                left if left <= MUCH => brake.tighten(),
                 _ => {}
             }
             let is_stuck = flushed && self.source.peek()?.is_some_and(|end| end.backfilled < reachable);
             failures = if is_stuck { failures + 1 } else { 0 };
-            // Once may be the writer's own transaction.
-            if failures == 2 {
+            // A few times it may be the transaction of a writer.
+            if failures == 4 {
                 return Ok(false);
             }
             reachable = frames;

@@ -13,6 +13,9 @@ use rusqlite::{Connection, ffi};
 /// At most so much is asked for at once; SQLite's own reads are never longer than a page of 64 KiB.
 const LONGEST_READ: usize = 64 << 10;
 
+/// The number of the lock of writers (<https://sqlite.org/walformat.html>, "The WAL locks").
+const WRITE_LOCK: c_int = 0;
+
 /// The file of a connection's main database. The methods are those of `sqlite3_io_methods` in sqlite.h.
 #[derive(Clone, Copy)]
 pub(crate) struct DatabaseFile<'a> {
@@ -84,6 +87,34 @@ impl<'a> DatabaseFile<'a> {
             ffi::SQLITE_OK if !region.is_null() => Ok(region.cast()),
             ffi::SQLITE_OK => Err(code_error(ffi::SQLITE_CANTOPEN)),
             code => Err(code_error(code)),
+        }
+    }
+
+    /// Takes the lock that each writer of a WAL takes; false if somebody has it. Who has it this way reads nothing, and
+    /// so keeps no frame from being copied, as a write transaction may. The connection must have the wal-index open and
+    /// do nothing else until [`DatabaseFile::unlock_writers`].
+    pub(super) fn lock_writers(self) -> rusqlite::Result<bool> {
+        match self.change_write_lock(ffi::SQLITE_SHM_LOCK) {
+            ffi::SQLITE_OK => Ok(true),
+            ffi::SQLITE_BUSY => Ok(false),
+            code => Err(code_error(code)),
+        }
+    }
+
+    /// Lets go of the lock of [`DatabaseFile::lock_writers`].
+    pub(super) fn unlock_writers(self) {
+        // There is nothing that could fail, and nothing to be done if it did.
+        let _ = self.change_write_lock(ffi::SQLITE_SHM_UNLOCK);
+    }
+
+    fn change_write_lock(self, change: c_int) -> c_int {
+        let Ok((file, methods)) = self.open() else { return ffi::SQLITE_CANTOPEN };
+        match methods.xShmLock {
+            // SAFETY: `file` is open (see `open`) and has the wal-index open. The lock is one that wal.c names.
+            Some(lock) if methods.iVersion >= 2 => unsafe {
+                lock(file, WRITE_LOCK, 1, change | ffi::SQLITE_SHM_EXCLUSIVE)
+            },
+            _ => ffi::SQLITE_CANTOPEN,
         }
     }
 

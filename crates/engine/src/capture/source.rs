@@ -21,6 +21,8 @@ use crate::error::EngineError;
 
 /// How long writers may be kept out while another process finishes a checkpoint of its own.
 const CHECKPOINT_PATIENCE: Duration = Duration::from_millis(20);
+/// And while a short reader ends: who wrote the last commit is one for a moment after he let go of the write lock.
+const READER_PATIENCE: Duration = Duration::from_millis(5);
 /// How long a writer may take to publish a commit before we call its header broken.
 const PUBLISH_BUDGET: Duration = Duration::from_secs(5);
 
@@ -263,11 +265,21 @@ impl Source {
     }
 
     fn checkpoint_with_patience(&self) -> rusqlite::Result<()> {
-        let deadline = Instant::now() + CHECKPOINT_PATIENCE;
-        while !checkpoint(&self.reader.connection, Checkpoint::Passive)? && Instant::now() < deadline {
+        let connection = &self.reader.connection;
+        let started = Instant::now();
+        loop {
+            let patience = if !checkpoint(connection, Checkpoint::Passive)? {
+                CHECKPOINT_PATIENCE
+            } else if !wal_index::read(connection)?.is_some_and(|end| end.is_in_file()) {
+                READER_PATIENCE
+            } else {
+                return Ok(());
+            };
+            if started.elapsed() > patience {
+                return Ok(());
+            }
             std::thread::sleep(LOCK_STEP);
         }
-        Ok(())
     }
 
     /// Closes the second connection, which the next checkpoint opens again, and lets go of the wal-index until the

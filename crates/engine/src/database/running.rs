@@ -36,8 +36,8 @@ const FIRST_LOOK: Duration = Duration::from_micros(500);
 const BUSY: Duration = Duration::from_secs(1);
 /// So many bytes of uncaptured WAL are captured at once, whatever the pace.
 const CAPTURE_PRESSURE: u64 = 4 << 20;
-/// A WAL with so many bytes to checkpoint is checkpointed at once.
-const CHECKPOINT_PRESSURE: u64 = 8 << 20;
+/// A WAL with so many bytes to checkpoint is checkpointed at once; SQLite's own limit of 1,000 pages is the same.
+const CHECKPOINT_PRESSURE: u64 = 4 << 20;
 /// After a checkpoint that could not complete, the next one waits at least this long.
 const CHECKPOINT_PAUSE: Duration = Duration::from_millis(250);
 
