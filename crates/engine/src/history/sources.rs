@@ -19,7 +19,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { files: 256, bytes: 1 << 30, read_memory: 8 << 20 }
+        Limits { files: 128, bytes: 1 << 30, read_memory: 6 << 20 }
     }
 }
 
