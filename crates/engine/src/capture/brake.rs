@@ -19,9 +19,9 @@ use super::wal_index::{self, WalEnd};
 use crate::error::EngineError;
 
 /// A writer has this much of the WAL for itself before it is braked.
-const LONG: u64 = 16 << 20;
+const LONG: u64 = 24 << 20;
 /// The nearer the WAL is to this, the less a writer may add before he is kept out again,
-const TOO_LONG: u64 = 32 << 20;
+const TOO_LONG: u64 = 44 << 20;
 /// but not less than this.
 const LEAST: u64 = 128 << 10;
 /// SQLite's own busy handler tries again 1, 3, 8, 18, 33 and 53 ms after the first time. So whoever began to wait for
@@ -117,7 +117,7 @@ fn brake(connection: &Connection, state: &State) {
         if !flags.hold && wal < LONG {
             sleep(LOOK);
         // Not to get the lock is no harm.
-        } else if DatabaseFile::of(connection).lock_writers().unwrap_or(false) {
+        } else if keep_out(connection) {
             hold(connection, state);
             give_turn(connection, state);
         } else if flags.hold || flags.tight || wal >= TOO_LONG {
@@ -127,6 +127,16 @@ fn brake(connection: &Connection, state: &State) {
             sleep(LOCK_STEP / 5);
         }
     }
+}
+
+/// Takes the lock of writers, unless one died while it published a commit: only a new one can mend that.
+fn keep_out(connection: &Connection) -> bool {
+    let locked = DatabaseFile::of(connection).lock_writers().unwrap_or(false);
+    if locked && !matches!(wal_index::read(connection), Ok(Some(_))) {
+        DatabaseFile::of(connection).unlock_writers();
+        return false;
+    }
+    locked
 }
 
 /// Has the lock for a while, or as long as a [`Hold`] says.

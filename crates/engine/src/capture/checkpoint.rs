@@ -13,8 +13,8 @@
 //! 6. the file with the tail is made durable. Until then its pages are in the database file, durable there; so if this
 //!    fails, the next capture finds them by comparing.
 //!
-//! Writers wait for 3 to 5 only, and for the [`Brake`] if they are faster than 1 and 2. A crash anywhere leaves a WAL
-//! that SQLite recovers and that the next start compares with the newest level-0 file.
+//! Writers wait for 3 to 5 only, and for the [`Brake`] if they are faster than 1 and 2; then it has the lock for 3 to 5.
+//! A crash anywhere leaves a WAL that SQLite recovers and that the next start compares with the newest level-0 file.
 
 use std::time::{Duration, Instant};
 
@@ -61,16 +61,6 @@ impl Capture {
 
     /// Captures and checkpoints everything, in the order above.
     pub(crate) fn checkpoint(&mut self) -> Result<Sealed, EngineError> {
-        let outcome = self.try_checkpoint();
-        match &outcome {
-            Ok(sealed) if sealed.complete => {}
-            // Somebody else is in the way. Writers do not wait for him.
-            _ => self.brake = None,
-        }
-        outcome
-    }
-
-    fn try_checkpoint(&mut self) -> Result<Sealed, EngineError> {
         let mut sealed = Sealed::default();
         let is_possible = self.checkpoint_bulk(&mut sealed)?;
         if is_possible && !sealed.complete {
@@ -109,7 +99,8 @@ impl Capture {
         self.catch_up(sealed)
     }
 
-    /// Steps 1 and 2 side by side, with a brake on writers whose WAL is long. It stays, since such writers go on.
+    /// Steps 1 and 2 side by side, with a brake on writers whose WAL is long. It stays, since such writers go on, unless
+    /// a reader is in the way: for him they need not wait.
     fn catch_up(&mut self, sealed: &mut Sealed) -> Result<bool, EngineError> {
         let brake = match self.brake.take() {
             Some(brake) => brake,

@@ -166,6 +166,8 @@ impl<'a> Running<'a> {
             // Whatever failed, failed because the files went away meanwhile.
             Err(_) if self.is_deleted() => Ok(Some("the file was deleted")),
             Err(error) => {
+                // No writer is slowed down for checkpoints that do not come.
+                self.opened.worker.rest();
                 let pause = self.trouble.with("sync error", &error);
                 self.next_capture = Instant::now() + pause;
                 Ok(None)
