@@ -179,3 +179,32 @@ fn wal_bytes(connection: &Connection) -> u64 {
         _ => 0,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hold_keeps_writers_out_and_no_longer_than_it_lives() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.db");
+        let writer = Connection::open(&path).unwrap();
+        writer.execute_batch("PRAGMA journal_mode = WAL; CREATE TABLE t(x)").unwrap();
+        let write = || writer.execute_batch("BEGIN IMMEDIATE; INSERT INTO t VALUES(1); COMMIT");
+
+        let brake = Brake::apply(&path).unwrap();
+        writer.busy_timeout(Duration::ZERO).unwrap();
+        write().expect("a short WAL is nobody's concern");
+        let hold = brake.hold(Duration::from_secs(10)).expect("nobody else wants the lock");
+        assert!(write().is_err(), "the hold keeps writers out");
+        assert!(writer.query_row("SELECT count(*) FROM t", [], |_| Ok(())).is_ok(), "and no reader");
+        drop(hold);
+        writer.busy_timeout(Duration::from_secs(10)).unwrap();
+        write().expect("the hold is over");
+
+        writer.execute_batch("BEGIN IMMEDIATE").unwrap();
+        assert!(brake.hold(Duration::from_millis(10)).is_none(), "a writer has the lock");
+        writer.execute_batch("ROLLBACK").unwrap();
+        write().expect("a hold that was given up is not taken later for good");
+    }
+}
