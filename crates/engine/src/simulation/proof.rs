@@ -24,11 +24,12 @@ impl World {
         let mut daemon = self.daemon.take().unwrap();
         let shipped = self.runtime.block_on(daemon.ship());
         let position = daemon.position();
+        shipped.unwrap_or_else(|error| panic!("an error without a cause: {error}"));
         let again = self.runtime.block_on(daemon.ship());
         assert_eq!(daemon.position(), position, "nothing happened, and still there is a new TXID");
         self.daemon = Some(daemon);
         self.note();
-        shipped.and(again).unwrap_or_else(|error| panic!("an error without a cause: {error}"));
+        again.unwrap_or_else(|error| panic!("an error without a cause, the second time: {error}"));
         self.lost = None;
 
         let now = self.desk().image().unwrap();
