@@ -8,7 +8,7 @@
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::{sleep, yield_now};
+use std::thread::{JoinHandle, park_timeout, sleep, yield_now};
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
@@ -35,6 +35,7 @@ const LOOK: Duration = Duration::from_millis(1);
 /// Brakes writers whenever the WAL is long, until it is dropped. Then it lets go at once.
 pub(super) struct Brake {
     state: Arc<State>,
+    thread: Option<JoinHandle<()>>,
 }
 
 /// Keeps writers out until it is dropped.
@@ -70,8 +71,8 @@ impl Brake {
         let shared = Arc::clone(&state);
         let thread = std::thread::Builder::new().name("walstream-brake".into());
         let spawned = thread.spawn(move || brake(&connection, &shared));
-        spawned.map_err(EngineError::io("start a thread for", path))?;
-        Ok(Brake { state })
+        let thread = spawned.map_err(EngineError::io("start a thread for", path))?;
+        Ok(Brake { state, thread: Some(thread) })
     }
 
     /// Lets writers add no more than the least, until the next hold is over.
@@ -97,6 +98,11 @@ impl Brake {
 impl Drop for Brake {
     fn drop(&mut self) {
         self.state.flags().over = true;
+        // Its connection is closed when this is over. It ends at once, so that this may be waited for anywhere.
+        if let Some(thread) = self.thread.take() {
+            thread.thread().unpark();
+            let _ = thread.join();
+        }
     }
 }
 
@@ -115,7 +121,7 @@ fn brake(connection: &Connection, state: &State) {
             return;
         }
         if !flags.hold && wal < LONG {
-            sleep(LOOK);
+            park_timeout(LOOK);
         // Not to get the lock is no harm.
         } else if keep_out(connection) {
             hold(connection, state);
