@@ -18,6 +18,8 @@ use super::database_file::DatabaseFile;
 use super::wal_index::{self, WalEnd};
 use crate::error::EngineError;
 
+/// Name of the thread.
+pub(crate) const THREAD: &str = "walstream-brake";
 /// A writer has this much of the WAL for itself before it is braked.
 const LONG: u64 = 24 << 20;
 /// The nearer the WAL is to this, the less a writer may add before he is kept out again,
@@ -69,7 +71,7 @@ impl Brake {
         let connection = connect_to_wal(path)?;
         let state = Arc::new(State::default());
         let shared = Arc::clone(&state);
-        let thread = std::thread::Builder::new().name("walstream-brake".into());
+        let thread = std::thread::Builder::new().name(THREAD.into());
         let spawned = thread.spawn(move || brake(&connection, &shared));
         let thread = spawned.map_err(EngineError::io("start a thread for", path))?;
         Ok(Brake { state, thread: Some(thread) })

@@ -21,7 +21,7 @@
 
 pub(crate) mod admit;
 pub(crate) mod batch;
-mod brake;
+pub(crate) mod brake;
 pub(crate) mod checkpoint;
 mod connection;
 pub(crate) mod continuity;

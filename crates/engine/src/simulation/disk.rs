@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::random::Random;
+use crate::capture::brake;
 use crate::fs::{Disk, DiskFile};
 
 /// Whose turn it is.
@@ -246,7 +247,7 @@ impl FragileDisk {
     /// Lets others act while the engine is at work.
     pub(super) fn pause(&self) {
         // The brake outlives the step that is disturbed, and would have the deeds done in the midst of another one.
-        if std::thread::current().name() == Some("walstream-brake") {
+        if std::thread::current().name() == Some(brake::THREAD) {
             return;
         }
         let mut disturbance = {
