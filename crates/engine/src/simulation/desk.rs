@@ -185,9 +185,10 @@ impl Witness {
         self.committed.contains(&image.hash())
     }
 
-    /// One of the latest states.
+    /// One of the latest states, as it is or after the daemon set the journal mode.
     pub(super) fn find(&self, digest: Checksum) -> Option<Image> {
-        self.latest.iter().rev().find(|image| image.digest() == digest).cloned()
+        let mut states = self.latest.iter().rev().flat_map(|image| [image.clone(), image.in_wal_mode()]);
+        states.find(|image| image.digest() == digest)
     }
 
     pub(super) fn now(&self) -> Option<&Image> {

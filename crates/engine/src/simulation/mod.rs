@@ -68,6 +68,7 @@ const TELLING: &[u64] = &[
     1_795_258_386_101_180_057,
     // The journal mode is set in the midst of the application's work.
     1_795_258_395_391_705_115,
+    1_795_280_052_916_741_773,
 ];
 
 fn from_environment(name: &str) -> Option<u64> {
