@@ -8,7 +8,7 @@
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::{JoinHandle, park_timeout, sleep, yield_now};
+use std::thread::{JoinHandle, park_timeout, sleep};
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
@@ -29,8 +29,13 @@ const LEAST: u64 = 128 << 10;
 /// SQLite's own busy handler tries again 1, 3, 8, 18, 33 and 53 ms after the first time. So whoever began to wait for
 /// us tries again while he is let in.
 const HOLD: Duration = Duration::from_millis(17);
+/// A [`Hold`] begins so soon after writers were kept out, or not at all.
+const EARLY: Duration = Duration::from_millis(4);
 /// The longest turn. A writer that is there ends it by his ration.
 const TURN: Duration = Duration::from_millis(40);
+/// For so long the lock is tried for without a pause: a busy writer lets go of it for less than any pause would take,
+/// some times in this time.
+const EAGER: Duration = Duration::from_millis(1);
 /// How often a WAL that is not long is looked at.
 const LOOK: Duration = Duration::from_millis(1);
 
@@ -50,10 +55,10 @@ struct State(Mutex<Flags>);
 
 #[derive(Clone, Copy, Default)]
 struct Flags {
-    /// Whether the brake has the write lock.
-    holding: bool,
-    /// Whether it is to keep the lock, or to take it.
-    hold: bool,
+    /// Whether somebody wants a [`Hold`], or has it.
+    wanted: bool,
+    /// Whether he has it.
+    held: bool,
     /// Whether a turn is as short as can be.
     tight: bool,
     over: bool,
@@ -84,10 +89,10 @@ impl Brake {
 
     /// Keeps writers out; `None` if the lock cannot be had within `patience`.
     pub(super) fn hold(&self, patience: Duration) -> Option<Hold> {
-        self.state.flags().hold = true;
+        self.state.flags().wanted = true;
         let hold = Hold { state: Arc::clone(&self.state) };
         let started = Instant::now();
-        while !self.state.flags().holding {
+        while !self.state.flags().held {
             if started.elapsed() > patience {
                 return None;
             }
@@ -111,7 +116,7 @@ impl Drop for Brake {
 impl Drop for Hold {
     fn drop(&mut self) {
         let mut flags = self.state.flags();
-        flags.hold = false;
+        flags.wanted = false;
         flags.tight = false;
     }
 }
@@ -122,15 +127,12 @@ fn brake(connection: &Connection, state: &State) {
         if flags.over {
             return;
         }
-        if !flags.hold && wal < LONG {
+        if !flags.wanted && wal < LONG {
             park_timeout(LOOK);
         // Not to get the lock is no harm.
         } else if keep_out(connection) {
             hold(connection, state);
             give_turn(connection, state);
-        } else if flags.hold || flags.tight || wal >= TOO_LONG {
-            // The gaps between the transactions of a busy writer are shorter than any sleep.
-            yield_now();
         } else {
             sleep(LOCK_STEP / 5);
         }
@@ -139,7 +141,11 @@ fn brake(connection: &Connection, state: &State) {
 
 /// Takes the lock of writers, unless one died while it published a commit: only a new one can mend that.
 fn keep_out(connection: &Connection) -> bool {
-    let locked = DatabaseFile::of(connection).lock_writers().unwrap_or(false);
+    let (file, started) = (DatabaseFile::of(connection), Instant::now());
+    let mut locked = false;
+    while !locked && started.elapsed() < EAGER {
+        locked = file.lock_writers().unwrap_or(false);
+    }
     if locked && !matches!(wal_index::read(connection), Ok(Some(_))) {
         DatabaseFile::of(connection).unlock_writers();
         return false;
@@ -147,17 +153,17 @@ fn keep_out(connection: &Connection) -> bool {
     locked
 }
 
-/// Has the lock for a while, or as long as a [`Hold`] says.
+/// Has the lock for a while, or as long as a [`Hold`] says. One that is wanted late waits for the next time, so that
+/// writers need not wait for both.
 fn hold(connection: &Connection, state: &State) {
     let started = Instant::now();
-    let mut asked = false;
-    state.flags().holding = true;
     loop {
         let mut flags = state.flags();
-        asked |= flags.hold;
-        if flags.over || (!flags.hold && (asked || started.elapsed() >= HOLD)) {
-            // Nobody may believe in the lock from before it ends.
-            flags.holding = false;
+        let was_held = flags.held;
+        flags.held = flags.wanted && !flags.over && (was_held || started.elapsed() < EARLY);
+        let is_enough = was_held || flags.wanted || flags.over || started.elapsed() >= HOLD;
+        // Nobody may believe in the lock from before it ends.
+        if is_enough && !flags.held {
             DatabaseFile::of(connection).unlock_writers();
             return;
         }
@@ -166,13 +172,17 @@ fn hold(connection: &Connection, state: &State) {
     }
 }
 
-/// Lets writers add their ration, unless somebody asks for a hold.
+/// Lets writers add their ration, or anything at all if somebody wants a [`Hold`].
 fn give_turn(connection: &Connection, state: &State) {
     let (started, before) = (Instant::now(), wal_bytes(connection));
     while started.elapsed() < TURN {
         let flags = *state.flags();
-        let ration = if flags.tight { LEAST } else { (TOO_LONG.saturating_sub(before) / 16).max(LEAST) };
-        if flags.over || flags.hold || wal_bytes(connection) >= before + ration {
+        let ration = match flags {
+            Flags { wanted: true, .. } => 1,
+            Flags { tight: true, .. } => LEAST,
+            _ => (TOO_LONG.saturating_sub(before) / 16).max(LEAST),
+        };
+        if flags.over || wal_bytes(connection) >= before + ration {
             return;
         }
         sleep(LOCK_STEP);
