@@ -90,6 +90,7 @@ impl Brake {
     /// Keeps writers out; `None` if the lock cannot be had within `patience`.
     pub(super) fn hold(&self, patience: Duration) -> Option<Hold> {
         self.state.flags().wanted = true;
+        self.wake();
         let hold = Hold { state: Arc::clone(&self.state) };
         let started = Instant::now();
         while !self.state.flags().held {
@@ -100,14 +101,20 @@ impl Brake {
         }
         Some(hold)
     }
+
+    fn wake(&self) {
+        if let Some(thread) = &self.thread {
+            thread.thread().unpark();
+        }
+    }
 }
 
 impl Drop for Brake {
     fn drop(&mut self) {
         self.state.flags().over = true;
+        self.wake();
         // Its connection is closed when this is over. It ends at once, so that this may be waited for anywhere.
         if let Some(thread) = self.thread.take() {
-            thread.thread().unpark();
             let _ = thread.join();
         }
     }

@@ -16,6 +16,7 @@
 //! Writers wait for 3 to 5 only, and for the [`Brake`] if they are faster than 1 and 2; then it has the lock for 3 to 5.
 //! A crash anywhere leaves a WAL that SQLite recovers and that the next start compares with the newest level-0 file.
 
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use super::brake::Brake;
@@ -27,8 +28,11 @@ use crate::error::EngineError;
 
 /// Writers are kept out once no more than this is left to do, so that they wait for milliseconds,
 const LITTLE: u64 = 512 << 10;
-/// or after so many rounds in which they are braked.
-const BRAKED_ROUNDS: usize = 16;
+/// or after so many flushes while they are braked,
+const BRAKED_FLUSHES: usize = 16;
+/// or so many pauses of this length in which somebody else checkpoints.
+const LONGEST_WAIT: usize = 500;
+const WAIT: Duration = Duration::from_millis(1);
 /// They are if there is more than this to do, or after so many rounds without.
 const MUCH: u64 = 6 << 20;
 const ROUNDS: usize = 2;
@@ -109,7 +113,8 @@ impl Capture {
         let mut flusher = Flusher::start(self.path())?;
         // What a flush should reach: the older lock is not behind it.
         let (mut reachable, mut failures) = (FrameCount(0), 0);
-        for _ in 0..BRAKED_ROUNDS {
+        let (mut flushes, mut waits) = (0, 0);
+        while flushes < BRAKED_FLUSHES && waits < LONGEST_WAIT {
             let frames = self.source.peek()?.map_or(reachable, |end| end.frames);
             flusher.flush();
             sealed.captured.extend(self.renew_lock()?);
@@ -119,7 +124,14 @@ impl Capture {
                 left if left <= MUCH => brake.tighten(),
                 _ => {}
             }
-            let is_stuck = flushed && self.source.peek()?.is_some_and(|end| end.backfilled < reachable);
+            if !flushed {
+                // The application checkpoints by itself, and moves as much.
+                sleep(WAIT);
+                waits += 1;
+                continue;
+            }
+            flushes += 1;
+            let is_stuck = self.source.peek()?.is_some_and(|end| end.backfilled < reachable);
             failures = if is_stuck { failures + 1 } else { 0 };
             // A few times it may be the transaction of a writer.
             if failures == 4 {
