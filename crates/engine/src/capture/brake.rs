@@ -21,9 +21,9 @@ use crate::error::EngineError;
 /// Name of the thread.
 pub(crate) const THREAD: &str = "walstream-brake";
 /// A writer has this much of the WAL for itself before it is braked.
-const LONG: u64 = 24 << 20;
+const LONG: u64 = 28 << 20;
 /// The nearer the WAL is to this, the less a writer may add before he is kept out again,
-const TOO_LONG: u64 = 44 << 20;
+const TOO_LONG: u64 = 52 << 20;
 /// but not less than this.
 const LEAST: u64 = 128 << 10;
 /// SQLite's own busy handler tries again 1, 3, 8, 18, 33 and 53 ms after the first time. So whoever began to wait for
@@ -187,7 +187,7 @@ fn give_turn(connection: &Connection, state: &State) {
         let ration = match flags {
             Flags { wanted: true, .. } => 1,
             Flags { tight: true, .. } => LEAST,
-            _ => (TOO_LONG.saturating_sub(before) / 16).max(LEAST),
+            _ => (TOO_LONG.saturating_sub(before) / 12).max(LEAST),
         };
         if flags.over || wal_bytes(connection) >= before + ration {
             return;
