@@ -21,6 +21,7 @@ mod local_state;
 mod lost_commit;
 mod page_size;
 mod permissions;
+mod points_in_time;
 mod power_cut;
 mod refusal;
 mod refused_input;

@@ -2,7 +2,7 @@
 //!
 //! | question | module |
 //! |---|---|
-//! | what was typed | `args`, `argv`, `help` |
+//! | what was typed | `args`, `argv`, `moment`, `help` |
 //! | what it does | `commands`, one file each |
 //! | what the configuration file says | `config` |
 //! | keeping databases replicated | `daemon`, `connect` |
@@ -19,6 +19,7 @@ mod exec;
 mod help;
 mod logging;
 mod memory;
+mod moment;
 mod output;
 mod progress;
 mod signals;

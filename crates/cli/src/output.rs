@@ -35,8 +35,17 @@ pub(crate) fn json(value: &impl Serialize) -> String {
 
 /// RFC 3339 in whole seconds, UTC.
 pub(crate) fn seconds(time: Timestamp) -> String {
+    rfc_3339(time, SecondsFormat::Secs)
+}
+
+/// RFC 3339 to the millisecond, UTC: what `-timestamp` needs to find this very state.
+pub(crate) fn millis(time: Timestamp) -> String {
+    rfc_3339(time, SecondsFormat::Millis)
+}
+
+fn rfc_3339(time: Timestamp, format: SecondsFormat) -> String {
     let time: DateTime<Utc> = DateTime::from_timestamp_millis(time.as_millis()).unwrap_or_default();
-    time.to_rfc3339_opts(SecondsFormat::Secs, true)
+    time.to_rfc3339_opts(format, true)
 }
 
 /// A size for people: `567 B`, `1.2 MB`.
@@ -84,6 +93,7 @@ mod tests {
     fn times_are_utc() {
         let time = Timestamp::from_millis(1_767_323_045_678);
         assert_eq!(seconds(time), "2026-01-02T03:04:05Z");
+        assert_eq!(millis(time), "2026-01-02T03:04:05.678Z");
     }
 
     #[test]

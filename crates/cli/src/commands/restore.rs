@@ -1,15 +1,18 @@
 //! `walstream restore`
 
+mod points;
+
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use chrono::DateTime;
 use clap::ValueEnum;
 use serde::Serialize;
 use walstream_engine::EngineError;
-use walstream_engine::restore::{IntegrityCheck, RestoreOptions, Restored, Target, Unwatched, plan, restore};
+use walstream_engine::restore::{
+    IntegrityCheck, Progress, RestoreOptions, Restored, Target, Unwatched, plan, restore,
+};
 use walstream_ltx::{FileName, Timestamp, Txid};
 use walstream_storage::{FileInfo, ReplicaClient};
 
@@ -19,8 +22,9 @@ use crate::config::GoDuration;
 use crate::connect::connect;
 use crate::error::CliError;
 use crate::logging;
+use crate::moment;
 use crate::output;
-use crate::progress::TerminalProgress;
+use crate::progress::RestoreProgress;
 use crate::signals::{self, Signals};
 
 /// Restore a database from its replica.
@@ -41,8 +45,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "TXID", value_parser = parse_txid)]
     txid: Option<Txid>,
 
-    /// Restore the state at this time, such as 2026-01-31T12:00:00Z.
-    #[arg(long, value_name = "TIME", value_parser = parse_timestamp)]
+    /// Restore the state at this time, such as 2026-01-31T12:00:00Z, or so long ago, such as -5m, -1h30m or -2d.
+    #[arg(long, value_name = "TIME", value_parser = moment::parse)]
     timestamp: Option<Timestamp>,
 
     /// Overwrite an existing database, with its -wal, -shm and -journal files.
@@ -60,6 +64,10 @@ pub(crate) struct Args {
     /// Show which files would be read, and stop.
     #[arg(long)]
     dry_run: bool,
+
+    /// Show every state that can be restored, the newest last, and stop. Needs no -o.
+    #[arg(long)]
+    list: bool,
 
     /// Print the result as JSON on stdout; logs go to stderr.
     #[arg(long)]
@@ -99,6 +107,10 @@ Examples:
   # Restore the state of yesterday noon beside the live database.
   $ walstream restore -timestamp 2026-01-31T12:00:00Z -o /tmp/db /path/to/db
 
+  # See which states there are, and restore the one of ten minutes ago.
+  $ walstream restore -list s3://bucket/db
+  $ walstream restore -timestamp -10m -o /tmp/db s3://bucket/db
+
   # See what would be read.
   $ walstream restore -dry-run -o /tmp/db file:///backup/db";
 
@@ -121,12 +133,6 @@ fn parse_txid(text: &str) -> Result<Txid, &'static str> {
     text.to_ascii_lowercase().parse().map_err(|_| "invalid txid format: write 16 hexadecimal digits")
 }
 
-fn parse_timestamp(text: &str) -> Result<Timestamp, &'static str> {
-    DateTime::parse_from_rfc3339(text)
-        .map(|time| Timestamp::from_millis(time.timestamp_millis()))
-        .map_err(|_| "must specify in ISO 8601 format (e.g. 2000-01-01T00:00:00Z)")
-}
-
 fn parse_parallelism(text: &str) -> Result<usize, &'static str> {
     text.parse().ok().filter(|n| (1..=1024).contains(n)).ok_or("write a number from 1 to 1024")
 }
@@ -147,6 +153,7 @@ struct Report {
     db_path: String,
     replica: &'static str,
     txid: String,
+    timestamp: String,
     duration_ms: u128,
     integrity_check: &'static str,
 }
@@ -156,8 +163,11 @@ pub(crate) async fn run(args: Args) -> Result<(), CliError> {
     let target = target(&args)?;
     let source =
         Source::read(&args.source, &args.config, "walstream restore -o /path/to/db s3://bucket/prefix")?;
+    start_logging(&source, args.json || args.list);
+    if args.list {
+        return list(&args, &source).await;
+    }
     let output = output_path(&args, &source)?;
-    start_logging(&source, args.json);
     if args.if_db_not_exists && output.symlink_metadata().is_ok() {
         tracing::info!(path = %output.display(), "database already exists, skipping");
         return Ok(());
@@ -177,6 +187,11 @@ pub(crate) async fn run(args: Args) -> Result<(), CliError> {
             return Err(CliError::new(format!("interrupted by signal: {}", signals::name(signal))));
         }
     };
+    finish(&args, outcome)
+}
+
+/// Prints what came out; that there is no backup may be no error.
+fn finish(args: &Args, outcome: Result<String, EngineError>) -> Result<(), CliError> {
     match outcome {
         Err(EngineError::NoBackup { location }) if args.if_replica_exists => {
             tracing::info!(replica = location, "no matching backups found");
@@ -184,6 +199,14 @@ pub(crate) async fn run(args: Args) -> Result<(), CliError> {
         }
         outcome => Ok(output::print(&outcome?)?),
     }
+}
+
+async fn list(args: &Args, source: &Source) -> Result<(), CliError> {
+    if args.txid.is_some() || args.timestamp.is_some() {
+        return Err(CliError::new("-list shows every state: leave -txid and -timestamp out"));
+    }
+    let client = connect(&source.replica)?;
+    finish(args, points::show(client.as_ref(), args.json).await)
 }
 
 fn target(args: &Args) -> Result<Target, CliError> {
@@ -235,16 +258,22 @@ async fn restore_to(
         overwrite: args.force,
         integrity_check: args.integrity_check.into(),
     };
-    let restored = restore(client, &options, &TerminalProgress::new()).await?;
+    let progress: &dyn Progress = if args.json { &Unwatched } else { &RestoreProgress::new() };
+    let restored = restore(client, &options, progress).await?;
+    let (txid, timestamp) = (txid_text(restored.txid), output::millis(restored.created_at));
+    if restored.newest && matches!(target, Target::At(_)) {
+        tracing::info!(txid, timestamp, "the replica holds nothing newer than this state");
+    }
     let elapsed = started.elapsed();
-    tracing::info!(path = %output.display(), txid = txid_text(restored.txid), ?elapsed, "database restored");
+    tracing::info!(path = %output.display(), txid, timestamp, ?elapsed, "database restored");
     if !args.json {
         return Ok(String::new());
     }
     Ok(output::json(&Report {
         db_path: output.display().to_string(),
         replica: kind,
-        txid: txid_text(restored.txid),
+        txid,
+        timestamp,
         duration_ms: elapsed.as_millis(),
         integrity_check: match args.integrity_check {
             CheckArg::None => "none",
@@ -254,7 +283,7 @@ async fn restore_to(
     }))
 }
 
-/// Restores with the defaults of this command and without a line on the terminal.
+/// Restores with the defaults of this command; only the log tells how it goes on.
 pub(crate) async fn restore_quietly(
     client: Arc<dyn ReplicaClient>,
     output: &Path,
@@ -267,7 +296,7 @@ pub(crate) async fn restore_quietly(
         overwrite: false,
         integrity_check: IntegrityCheck::None,
     };
-    restore(client, &options, &Unwatched).await
+    restore(client, &options, &RestoreProgress::logged()).await
 }
 
 /// What `-dry-run -json` prints.

@@ -13,6 +13,7 @@ mod by_stream;
 mod fetch;
 mod pages;
 pub mod plan;
+pub mod points;
 mod progress;
 #[cfg(test)]
 mod tests;
@@ -33,6 +34,7 @@ use self::write::{Output, PageSink};
 use crate::error::EngineError;
 
 pub use self::plan::{RestorePlan, Target, plan};
+pub use self::points::{Point, points};
 pub use self::progress::{Progress, Unwatched};
 pub use self::write::check_output;
 
@@ -98,6 +100,8 @@ pub struct Restored {
     pub commit: Commit,
     /// When that state was captured.
     pub created_at: Timestamp,
+    /// Whether the replica held nothing newer.
+    pub newest: bool,
     /// Bytes that were fetched from the replica.
     pub bytes_fetched: u64,
     /// How it was proven.
@@ -116,10 +120,13 @@ pub async fn restore(
     let target = &options.target;
     let (listing, legacy) = try_join!(plan::list(&*client, target), v3::list(&*client))?;
     if let Some(backup) = v3::choose(&legacy, &listing, target) {
-        return v3::restore(&client, backup, options, &mut meter).await;
+        let newest = v3::choose(&legacy, &listing, &Target::Latest).as_ref() == Some(&backup);
+        let restored = v3::restore(&client, backup, options, &mut meter).await?;
+        return Ok(Restored { newest, ..restored });
     }
-    let mut plan = plan::plan_from(&listing, &*client, target)?;
+    let mut plan = plan::plan_from(&listing, &legacy, &*client, target)?;
     let wanted = plan.txid();
+    let newest = listing.iter().all(|file| file.txids.max() <= wanted);
     let mut lost: Vec<(Level, TxidRange)> = Vec::new();
     loop {
         let error = match attempt(&client, plan, options, &mut meter).await {
@@ -127,11 +134,11 @@ pub async fn restore(
                 lost.push((level, txids));
                 EngineError::Damaged { level, txids, reason }
             }
-            other => return other,
+            other => return other.map(|restored| Restored { newest, ..restored }),
         };
         let mut others = plan::list(&*client, target).await?;
         others.retain(|file| !lost.contains(&(file.level, file.txids)));
-        plan = match plan::plan_from(&others, &*client, target) {
+        plan = match plan::plan_from(&others, &legacy, &*client, target) {
             Ok(other) if other.txid() >= wanted => other,
             Ok(older) => return Err(with_hint(error, older.txid())),
             Err(_) => return Err(error),
@@ -169,7 +176,8 @@ async fn attempt(
     let check = options.integrity_check;
     spawn_blocking(move || output.check_integrity(check).and_then(|()| output.publish())).await??;
     let Header { page_size, commit, timestamp: created_at, .. } = newest;
-    Ok(Restored { txid, page_size, commit, created_at, bytes_fetched: meter.fetched(), verified })
+    let bytes_fetched = meter.fetched();
+    Ok(Restored { txid, page_size, commit, created_at, newest: false, bytes_fetched, verified })
 }
 
 async fn create(

@@ -7,8 +7,9 @@
 use chrono::{DateTime, SecondsFormat};
 use futures::future::try_join_all;
 use walstream_ltx::{Level, Timestamp, Txid, TxidRange};
-use walstream_storage::{FileInfo, ReplicaClient, TimestampSource};
+use walstream_storage::{FileInfo, LegacyObject, ReplicaClient, TimestampSource};
 
+use super::points;
 use crate::error::{EngineError, missing};
 
 /// The state that is wanted.
@@ -65,6 +66,17 @@ pub enum PlanError {
         /// The first TXID after it.
         next: Txid,
     },
+    /// The wanted time lies before every state.
+    #[error(
+        "the oldest state that can be restored is of {}, the newest of {}",
+        time_text(*oldest), time_text(*newest)
+    )]
+    TooEarly {
+        /// Time of the oldest state.
+        oldest: Timestamp,
+        /// Time of the newest state.
+        newest: Timestamp,
+    },
     /// The state is not among those that can be restored.
     #[error("{0}")]
     Unreachable(String),
@@ -102,7 +114,7 @@ impl RestorePlan {
 /// Looks through every level of a replica, all at once, and chooses the files for `target`.
 pub async fn plan(client: &dyn ReplicaClient, target: &Target) -> Result<RestorePlan, EngineError> {
     let listing = list(client, target).await?;
-    plan_from(&listing, client, target)
+    plan_from(&listing, &[], client, target)
 }
 
 /// The files of every level, with times as exact as the target needs them.
@@ -111,19 +123,39 @@ pub(super) async fn list(client: &dyn ReplicaClient, target: &Target) -> Result<
         Target::At(_) => TimestampSource::Exact,
         Target::Latest | Target::Txid(_) => TimestampSource::Listing,
     };
+    list_all(client, times).await
+}
+
+/// The files of every level.
+pub(super) async fn list_all(
+    client: &dyn ReplicaClient,
+    times: TimestampSource,
+) -> Result<Vec<FileInfo>, EngineError> {
     let levels = try_join_all(Level::all().map(|level| client.list(level, Txid::FIRST, times))).await?;
     Ok(levels.into_iter().flatten().collect())
 }
 
-/// Chooses from a listing, with errors that name the replica.
+/// Chooses from a listing, with errors that name the replica, and what `legacy` holds beside it.
 pub(super) fn plan_from(
     listing: &[FileInfo],
+    legacy: &[LegacyObject],
     client: &dyn ReplicaClient,
     target: &Target,
 ) -> Result<RestorePlan, EngineError> {
     match choose(listing, target) {
         Ok(files) => Ok(RestorePlan { files }),
-        Err(error) => Err(located(error, client.location(), target)),
+        Err(error) => Err(located(with_range(error, listing, legacy, target), client.location(), target)),
+    }
+}
+
+/// Says of a time that is too early which times there are, in both versions.
+fn with_range(error: PlanError, listing: &[FileInfo], legacy: &[LegacyObject], target: &Target) -> PlanError {
+    match (&error, target) {
+        (PlanError::Empty | PlanError::TooEarly { .. }, Target::At(_)) => {
+            let range = points::range(listing, legacy);
+            range.map_or(error, |(oldest, newest)| PlanError::TooEarly { oldest, newest })
+        }
+        _ => error,
     }
 }
 
@@ -131,8 +163,8 @@ fn located(error: PlanError, location: String, target: &Target) -> EngineError {
     match error {
         PlanError::Empty => EngineError::NoBackup { location },
         PlanError::Gap { have, next } => EngineError::Gap { location, have, next },
-        PlanError::Unreachable(reason) => {
-            EngineError::Unreachable { location, wanted: target.to_string(), reason }
+        PlanError::TooEarly { .. } | PlanError::Unreachable(_) => {
+            EngineError::Unreachable { location, wanted: target.to_string(), reason: error.to_string() }
         }
     }
 }
@@ -214,11 +246,10 @@ fn no_beginning(oldest: Txid) -> PlanError {
 }
 
 fn too_early(listing: &[FileInfo]) -> PlanError {
-    let beginnings = listing.iter().filter(|file| file.txids.is_snapshot());
-    PlanError::Unreachable(match beginnings.map(|file| file.created_at).min() {
-        Some(oldest) => format!("the oldest state that can be restored is of {}", time_text(oldest)),
-        None => "no snapshot is that old".to_owned(),
-    })
+    match points::range(listing, &[]) {
+        Some((oldest, newest)) => PlanError::TooEarly { oldest, newest },
+        None => PlanError::Unreachable("no snapshot is that old".to_owned()),
+    }
 }
 
 /// Why a TXID is no end of any chain, and which ones near it are. `have` is the last before it, `reach` the
@@ -329,8 +360,11 @@ mod tests {
         assert_eq!(chosen(&listing, at(199)), Ok(vec![(9, 1, 1)]));
         assert_eq!(chosen(&listing, at(200)), Ok(vec![(9, 1, 1), (0, 2, 2)]));
         assert_eq!(chosen(&listing, at(9_999)), Ok(vec![(9, 1, 1), (0, 2, 2), (0, 3, 3)]));
-        let too_early = reason(chosen(&listing, at(99)));
-        assert_eq!(too_early, "the oldest state that can be restored is of 1970-01-01T00:00:00.100Z");
+        assert_eq!(
+            chosen(&listing, at(99)).unwrap_err().to_string(),
+            "the oldest state that can be restored is of 1970-01-01T00:00:00.100Z, the newest of \
+             1970-01-01T00:00:00.300Z"
+        );
     }
 
     #[test]

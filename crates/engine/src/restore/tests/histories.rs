@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::model::{Model, time};
 use super::{Desk, txid};
-use crate::restore::{Target, Verified};
+use crate::restore::{Target, Verified, points};
 
 /// One change: the size after it, and pages to fill.
 fn changes() -> impl Strategy<Value = Vec<(u32, Vec<(u32, u8)>)>> {
@@ -24,9 +24,12 @@ async fn check(model: &Model) {
         for target in [txid(wanted), Target::At(time(wanted))] {
             let (restored, database) = desk.restore(&client, target).await.unwrap();
             assert_eq!((restored.txid.get(), restored.verified), (wanted, verified));
+            assert_eq!((restored.created_at, restored.newest), (time(wanted), wanted == model.newest()));
             assert!(database == model.image(wanted), "TXID {wanted} of {:?}", model.states);
         }
     }
+    let listed: Vec<u64> = points(&*client).await.unwrap().iter().map(|point| point.txid.get()).collect();
+    assert_eq!(listed, (1..=model.newest()).collect::<Vec<_>>());
     assert_eq!(desk.restore(&client, Target::Latest).await.unwrap().0.txid.get(), model.newest());
     assert_eq!(desk.names(), ["out.db"]);
 }

@@ -9,7 +9,7 @@ use walstream_ltx::{Timestamp, Txid};
 use super::Desk;
 use super::golden::Golden;
 use crate::error::EngineError;
-use crate::restore::{Target, Verified};
+use crate::restore::{Target, Verified, points};
 
 /// The object whose name ends like this.
 fn object(golden: &Golden, end: &str) -> PathBuf {
@@ -59,7 +59,27 @@ async fn a_time_between_gives_the_state_of_that_time() {
     assert_eq!(check, "ok");
     let too_early =
         desk.restore(&golden.client(), Target::At(Timestamp::from_millis(1_795_216_700_000))).await;
-    assert!(matches!(too_early, Err(EngineError::NoBackup { .. })), "{too_early:?}");
+    let Err(EngineError::Unreachable { reason, .. }) = too_early else { panic!("{too_early:?}") };
+    assert!(
+        reason.starts_with("the oldest state that can be restored is of 2026-11-20T23:18:29.166Z"),
+        "{reason}"
+    );
+}
+
+#[tokio::test]
+async fn every_state_in_the_list_is_restored() {
+    for (name, states) in [("v3-a", 18), ("v3-two-generations", 5)] {
+        let (golden, desk) = (Golden::open(name), Desk::new());
+        let points = points(&*golden.client()).await.unwrap();
+        assert_eq!(points.len(), states, "{name}: {points:?}");
+        for (place, point) in points.iter().enumerate() {
+            let at = Target::At(point.created_at);
+            let (restored, database) = desk.restore(&golden.client(), at).await.unwrap();
+            let last = place + 1 == points.len();
+            assert_eq!((restored.created_at, restored.newest), (point.created_at, last));
+            assert!(!last || database == golden.final_database(), "{name}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@
 
 mod apply;
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -18,6 +19,7 @@ use walstream_storage::{FileInfo, LegacyObject, LegacyPart, ReplicaClient, Stora
 
 use super::by_stream::feed;
 use super::fetch::{RANGE, patiently};
+use super::points::Point;
 use super::progress::{Counts, Meter};
 use super::write::Output;
 use super::{RestoreOptions, Restored, Target, Verified};
@@ -74,6 +76,59 @@ impl Backup {
     }
 }
 
+/// The states that [`choose`] finds by their times, oldest first, up to where a WAL is missing.
+pub(super) fn points(objects: &[LegacyObject], files: &[FileInfo]) -> Vec<Point> {
+    let mut objects: Vec<&LegacyObject> = objects.iter().collect();
+    objects.sort_by_key(|object| (object.created_at, object.index, object.part));
+    let mut begun = BTreeSet::new();
+    let mut current: Option<Stretch<'_>> = None;
+    let mut points = Vec::new();
+    for object in objects {
+        match object.part {
+            LegacyPart::Snapshot => current = Some(Stretch::new(object, files)),
+            LegacyPart::Wal { offset: 0 } => _ = begun.insert((object.generation.as_str(), object.index)),
+            LegacyPart::Wal { .. } => {}
+        }
+        if current.as_mut().is_some_and(|stretch| stretch.leads_to(object, &begun)) {
+            points.push(Point { txid: Txid::ZERO, created_at: object.created_at, levels: Vec::new() });
+        }
+    }
+    points.dedup();
+    points
+}
+
+/// The states that begin with one snapshot.
+struct Stretch<'a> {
+    snapshot: &'a LegacyObject,
+    /// The WAL after the last one of an unbroken row.
+    next: u32,
+    /// From here on the newer version leads, or something is missing.
+    until: Timestamp,
+}
+
+impl<'a> Stretch<'a> {
+    fn new(snapshot: &'a LegacyObject, files: &[FileInfo]) -> Self {
+        let beginnings = files.iter().filter(|file| file.txids.is_snapshot()).map(|file| file.created_at);
+        let until = beginnings.filter(|&time| time >= snapshot.created_at).min();
+        let until = until.unwrap_or(Timestamp::from_millis(i64::MAX));
+        Stretch { snapshot, next: snapshot.index, until }
+    }
+
+    /// Whether the object, the next in time, makes a state. `begun` are the WALs whose first bytes came until then.
+    fn leads_to(&mut self, object: &LegacyObject, begun: &BTreeSet<(&str, u32)>) -> bool {
+        while begun.contains(&(self.snapshot.generation.as_str(), self.next)) {
+            self.next = self.next.saturating_add(1);
+        }
+        if object.generation != self.snapshot.generation || object.index < self.snapshot.index {
+            return false;
+        }
+        if object.part != LegacyPart::Snapshot && object.index >= self.next {
+            self.until = self.until.min(object.created_at);
+        }
+        object.created_at < self.until
+    }
+}
+
 /// Restores a backup. There is no TXID in version 0.3; [`Txid::ZERO`] stands for that.
 pub(super) async fn restore(
     client: &Arc<dyn ReplicaClient>,
@@ -99,7 +154,8 @@ pub(super) async fn restore(
     meter.tell();
     let (page_size, commit) = fetched.and(applied)?;
     let (txid, verified) = (Txid::ZERO, Verified::LegacyChecksums);
-    Ok(Restored { txid, page_size, commit, created_at, bytes_fetched: meter.fetched(), verified })
+    let bytes_fetched = meter.fetched();
+    Ok(Restored { txid, page_size, commit, created_at, newest: false, bytes_fetched, verified })
 }
 
 /// The bytes of all objects, one after the other, with several ranges on their way.
@@ -203,5 +259,29 @@ mod tests {
         assert!(legacy(&[ltx(50)], at(45)), "no snapshot of the newer version is that old");
         assert!(legacy(&[ltx(29)], at(45)));
         assert!(!legacy(&[ltx(30)], at(45)));
+    }
+
+    #[test]
+    fn every_state_has_its_time() {
+        let objects = [
+            object("a", 0, Some(0), 5),
+            object("a", 0, None, 10),
+            object("a", 0, Some(64), 20),
+            object("a", 1, Some(0), 30),
+            object("b", 0, Some(0), 35),
+            object("b", 0, None, 40),
+            object("a", 1, Some(64), 45),
+            object("b", 2, Some(0), 50),
+            object("b", 2, Some(64), 60),
+        ];
+        let times = |files: &[FileInfo]| -> Vec<i64> {
+            points(&objects, files).iter().map(|point| point.created_at.as_millis()).collect()
+        };
+        assert_eq!(times(&[]), [10, 20, 30, 40], "WAL 1 of b is missing");
+        assert_eq!(times(&[ltx(25)]), [10, 20, 40], "what is newer leads");
+        assert_eq!(times(&[ltx(9)]), times(&[]));
+        for time in times(&[ltx(25)]) {
+            assert!(choose(&objects, &[ltx(25)], &at(time)).is_some());
+        }
     }
 }

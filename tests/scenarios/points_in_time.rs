@@ -1,0 +1,147 @@
+//! Finding a state and going back to it.
+
+use std::fs;
+
+use serde_json::Value;
+use tempfile::TempDir;
+use walstream_test_support::App;
+use walstream_test_support::compare::assert_same_rows;
+use walstream_test_support::golden::Golden;
+use walstream_test_support::replica::{file_url, reachable_txids};
+
+use crate::refusal::assert_refused;
+use crate::walstream;
+
+/// A shop that was replicated several times, with a copy of it from each.
+struct Shop {
+    folder: TempDir,
+    app: App,
+    copies: u32,
+}
+
+impl Shop {
+    fn replicated(times: u32) -> Shop {
+        let folder = tempfile::tempdir().unwrap();
+        let app = App::open(folder.path().join("shop.db"));
+        let mut shop = Shop { folder, app, copies: 0 };
+        (0..times).for_each(|_| shop.sell());
+        shop
+    }
+
+    fn sell(&mut self) {
+        self.app.sell(10, 200);
+        walstream().replicate_once(self.app.path(), &self.url());
+        self.copies += 1;
+        let copy = self.folder.path().join(format!("copy-{}.db", self.copies));
+        self.app.execute(&format!("VACUUM INTO '{}'", copy.display()));
+    }
+
+    fn url(&self) -> String {
+        file_url(&self.folder.path().join("replica"))
+    }
+
+    fn list(&self) -> Vec<Value> {
+        let finished = walstream().run(["restore", "-list", "-json", &self.url()]).success();
+        serde_json::from_str(&finished.stdout).unwrap()
+    }
+
+    /// `restore -force -json`, and what it says.
+    fn restore(&self, flags: &[&str]) -> Value {
+        let output = self.folder.path().join("restored.db");
+        let flags = [&["-force", "-json"], flags].concat();
+        let finished = walstream().try_restore(&self.url(), &output, &flags).success();
+        serde_json::from_str(&finished.stdout).unwrap()
+    }
+
+    fn assert_restored_is_copy(&self, number: u32) {
+        let copy = self.folder.path().join(format!("copy-{number}.db"));
+        assert_same_rows(&copy, &self.folder.path().join("restored.db"));
+    }
+}
+
+#[test]
+fn every_state_in_the_list_is_restored_by_its_txid_and_by_its_time() {
+    let shop = Shop::replicated(4);
+    let files = walstream_test_support::replica::files(&shop.folder.path().join("replica"));
+    let listed = shop.list();
+    let txids: Vec<String> = reachable_txids(&files).iter().map(|txid| format!("{txid:016x}")).collect();
+    assert_eq!(listed.iter().map(|point| point["txid"].as_str().unwrap()).collect::<Vec<_>>(), txids);
+    for (place, point) in listed.iter().enumerate() {
+        let (txid, time) = (point["txid"].as_str().unwrap(), point["timestamp"].as_str().unwrap());
+        assert_eq!(shop.restore(&["-txid", txid])["timestamp"], point["timestamp"]);
+        let by_time = shop.restore(&["-timestamp", time]);
+        let same_time = listed.iter().skip(place + 1).any(|later| later["timestamp"] == point["timestamp"]);
+        assert!(same_time || by_time["txid"] == point["txid"], "{by_time} is not {point}");
+    }
+    shop.assert_restored_is_copy(4);
+}
+
+#[test]
+fn the_list_is_a_table_for_people() {
+    let shop = Shop::replicated(2);
+    let table = walstream().run(["restore", "-list", &shop.url()]).success();
+    let newest = shop.list().pop().unwrap();
+    let last = table.stdout.lines().last().unwrap();
+    assert!(table.stdout.starts_with("txid              timestamp                 levels\n"), "{table:#?}");
+    assert!(last.starts_with(newest["txid"].as_str().unwrap()) && last.ends_with("  0"), "{table:#?}");
+}
+
+#[test]
+fn what_lies_behind_a_hole_is_not_in_the_list_but_is_spoken_of() {
+    let shop = Shop::replicated(4);
+    let before = shop.list();
+    let files = walstream_test_support::replica::ltx_files(&shop.folder.path().join("replica"), 0);
+    let (hole, _, path) = &files[files.len() - 2];
+    fs::remove_file(path).unwrap();
+    let finished = walstream().run(["restore", "-list", "-json", &shop.url()]).success();
+    let listed: Vec<Value> = serde_json::from_str(&finished.stdout).unwrap();
+    assert_eq!(listed, before[..before.len() - 2]);
+    assert!(finished.stderr.contains("newer files") && finished.stderr.contains(&format!("{hole:016x}")));
+}
+
+#[test]
+fn a_replica_of_litestream_03_lists_its_times() {
+    let golden = Golden::copy("v3-two-generations");
+    let table = walstream().run(["restore", "-list", &golden.url()]).success();
+    assert_eq!(table.stdout.lines().filter(|line| line.starts_with("-  ")).count(), 5, "{table:#?}");
+}
+
+#[test]
+fn some_time_ago() {
+    let shop = Shop::replicated(2);
+    assert_eq!(shop.restore(&["-timestamp", "-0s"])["txid"], shop.list().pop().unwrap()["txid"]);
+    shop.assert_restored_is_copy(2);
+    for flag in [&["-timestamp", "-1h30m"][..], &["-timestamp=-2d"]] {
+        let output = shop.folder.path().join("older.db");
+        let range = ["the oldest state that can be restored is of", ", the newest of"];
+        assert_refused(&walstream().try_restore(&shop.url(), &output, flag), &range);
+    }
+}
+
+#[test]
+fn a_restore_by_time_says_which_state_it_gives_and_that_it_is_the_newest() {
+    let shop = Shop::replicated(3);
+    let (output, points) = (shop.folder.path().join("told.db"), shop.list());
+    let text = |point: &Value, key: &str| format!("{key}={}", point[key].as_str().unwrap());
+    let newest = "nothing newer than this state";
+    for (time, point, is_newest) in
+        [("2200-01-01T00:00:00Z", &points[points.len() - 1], true), ("", &points[0], false)]
+    {
+        let time = if time.is_empty() { point["timestamp"].as_str().unwrap() } else { time };
+        let finished = walstream().try_restore(&shop.url(), &output, &["-force", "-timestamp", time]).success();
+        let line = finished.stdout.lines().find(|line| line.contains("database restored")).unwrap();
+        assert!(line.contains(&text(point, "timestamp")), "{line}");
+        assert!(!is_newest || line.contains(&text(point, "txid")), "{line}");
+        assert_eq!(finished.stdout.contains(newest), is_newest, "{finished:#?}");
+    }
+}
+
+#[test]
+fn a_list_of_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = file_url(&folder.path().join("nothing"));
+    assert_refused(&walstream().run(["restore", "-list", &url]), &["no matching backup files available"]);
+    walstream().run(["restore", "-list", "-if-replica-exists", &url]).success();
+    let both = walstream().run(["restore", "-list", "-timestamp", "-5m", &url]);
+    assert_refused(&both, &["-list shows every state"]);
+}
