@@ -128,7 +128,8 @@ fn a_restore_by_time_says_which_state_it_gives_and_that_it_is_the_newest() {
         [("2200-01-01T00:00:00Z", &points[points.len() - 1], true), ("", &points[0], false)]
     {
         let time = if time.is_empty() { point["timestamp"].as_str().unwrap() } else { time };
-        let finished = walstream().try_restore(&shop.url(), &output, &["-force", "-timestamp", time]).success();
+        let finished =
+            walstream().try_restore(&shop.url(), &output, &["-force", "-timestamp", time]).success();
         let line = finished.stdout.lines().find(|line| line.contains("database restored")).unwrap();
         assert!(line.contains(&text(point, "timestamp")), "{line}");
         assert!(!is_newest || line.contains(&text(point, "txid")), "{line}");
