@@ -10,9 +10,7 @@ use std::time::Instant;
 use clap::ValueEnum;
 use serde::Serialize;
 use walstream_engine::EngineError;
-use walstream_engine::restore::{
-    IntegrityCheck, Progress, RestoreOptions, Restored, Target, Unwatched, plan, restore,
-};
+use walstream_engine::restore::{IntegrityCheck, RestoreOptions, Restored, Target, Unwatched, plan, restore};
 use walstream_ltx::{FileName, Timestamp, Txid};
 use walstream_storage::{FileInfo, ReplicaClient};
 
@@ -125,7 +123,7 @@ enum CheckArg {
 }
 
 /// Empty for a backup of version 0.3, which has no TXIDs.
-fn txid_text(txid: Txid) -> String {
+pub(crate) fn txid_text(txid: Txid) -> String {
     if txid.is_zero() { String::new() } else { txid.to_string() }
 }
 
@@ -231,7 +229,7 @@ fn output_path(args: &Args, source: &Source) -> Result<PathBuf, CliError> {
 }
 
 /// JSON has stdout for itself.
-fn start_logging(source: &Source, json: bool) {
+pub(crate) fn start_logging(source: &Source, json: bool) {
     let (mut logging, warnings) = match &source.configured {
         Some((_, config)) => (config.logging, config.warnings.as_slice()),
         None => Default::default(),
@@ -258,8 +256,10 @@ async fn restore_to(
         overwrite: args.force,
         integrity_check: args.integrity_check.into(),
     };
-    let progress: &dyn Progress = if args.json { &Unwatched } else { &RestoreProgress::new() };
-    let restored = restore(client, &options, progress).await?;
+    let restored = match args.json {
+        true => restore(client, &options, &Unwatched).await?,
+        false => restore(client, &options, &RestoreProgress::new()).await?,
+    };
     let (txid, timestamp) = (txid_text(restored.txid), output::millis(restored.created_at));
     if restored.newest && matches!(target, Target::At(_)) {
         tracing::info!(txid, timestamp, "the replica holds nothing newer than this state");
