@@ -13,6 +13,7 @@ mod directory;
 mod downtime;
 mod exec;
 mod fence;
+mod follow;
 mod full_disk;
 mod hang;
 mod idle;

@@ -164,9 +164,9 @@ fn log_replica(database: &DatabaseConfig) {
 }
 
 /// How replication comes to its end.
-struct End {
+pub(crate) struct End {
     /// How the child ended, if there is one.
-    child: Option<ExitStatus>,
+    pub(crate) child: Option<ExitStatus>,
     /// When the operator asked for it.
     interrupted: Option<Instant>,
 }
@@ -176,7 +176,7 @@ struct End {
 const SAME_SIGNAL: Duration = Duration::from_millis(200);
 
 /// Waits until it is time to shut down.
-async fn serve(exec: Option<&str>, signals: &mut Signals) -> Result<End, CliError> {
+pub(crate) async fn serve(exec: Option<&str>, signals: &mut Signals) -> Result<End, CliError> {
     let Some(command) = exec else {
         let signal = signals.next_shutdown().await;
         tracing::info!(signal = signals::name(signal), "signal received, walstream shutting down");

@@ -53,7 +53,7 @@ fn run(invocation: Invocation) -> Result<ExitCode, CliError> {
     let done = |()| ExitCode::SUCCESS;
     match command {
         Command::Replicate(args) => block_on(replicate::run(args)),
-        Command::Restore(args) => block_on(restore::run(args)).map(done),
+        Command::Restore(args) => block_on(restore::run(args)),
         Command::Ltx(args) => block_on(ltx::run(args)).map(done),
         Command::Databases(args) => databases::run(&args).map(done),
         Command::Demo(args) => block_on(demo::run(args)).map(done),

@@ -15,6 +15,7 @@ pub mod clock;
 mod database;
 pub mod error;
 pub mod fleet;
+pub mod follow;
 mod fs;
 pub mod history;
 pub mod options;

@@ -2,6 +2,7 @@
 
 pub(crate) mod databases;
 pub(crate) mod demo;
+mod follow;
 pub(crate) mod ltx;
 pub(crate) mod replicate;
 pub(crate) mod restore;

@@ -4,6 +4,7 @@ mod points;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -14,7 +15,7 @@ use walstream_engine::restore::{IntegrityCheck, RestoreOptions, Restored, Target
 use walstream_ltx::{FileName, Timestamp, Txid};
 use walstream_storage::{FileInfo, ReplicaClient};
 
-use super::Source;
+use super::{Source, follow};
 use crate::args::ConfigArgs;
 use crate::config::GoDuration;
 use crate::connect::connect;
@@ -83,12 +84,17 @@ pub(crate) struct Args {
     #[command(flatten)]
     config: ConfigArgs,
 
-    /// Follow mode, which is not supported yet.
-    #[arg(long = "f", hide = true)]
+    /// Restore what is not there yet, and then keep it as new as the replica, while applications read it.
+    #[arg(long = "f")]
     follow: bool,
 
-    #[arg(long, hide = true)]
+    /// How often -f looks at the replica. Default 1s.
+    #[arg(long, value_name = "DURATION")]
     follow_interval: Option<GoDuration>,
+
+    /// With -f, run this command beside it, and exit with its exit code. Signals are passed on to it.
+    #[arg(long, value_name = "CMD")]
+    exec: Option<String>,
 
     #[arg(hide = true)]
     source: Vec<OsString>,
@@ -108,6 +114,9 @@ Examples:
   # See which states there are, and restore the one of ten minutes ago.
   $ walstream restore -list s3://bucket/db
   $ walstream restore -timestamp -10m -o /tmp/db s3://bucket/db
+
+  # Keep a copy for readers as new as the replica, and run them beside it.
+  $ walstream restore -f -exec \"myreader /tmp/db\" -o /tmp/db s3://bucket/db
 
   # See what would be read.
   $ walstream restore -dry-run -o /tmp/db file:///backup/db";
@@ -157,15 +166,23 @@ struct Report {
 }
 
 /// Restores.
-pub(crate) async fn run(args: Args) -> Result<(), CliError> {
+pub(crate) async fn run(args: Args) -> Result<ExitCode, CliError> {
     let target = target(&args)?;
     let source =
         Source::read(&args.source, &args.config, "walstream restore -o /path/to/db s3://bucket/prefix")?;
     start_logging(&source, args.json || args.list);
     if args.list {
-        return list(&args, &source).await;
+        return list(&args, &source).await.map(|()| ExitCode::SUCCESS);
     }
     let output = output_path(&args, &source)?;
+    if args.follow && !args.dry_run {
+        return follow(&args, output, connect(&source.replica)?).await;
+    }
+    let done = restore_once(&args, &source, &output, target).await;
+    done.map(|()| ExitCode::SUCCESS)
+}
+
+async fn restore_once(args: &Args, source: &Source, output: &Path, target: Target) -> Result<(), CliError> {
     if args.if_db_not_exists && output.symlink_metadata().is_ok() {
         tracing::info!(path = %output.display(), "database already exists, skipping");
         return Ok(());
@@ -173,8 +190,8 @@ pub(crate) async fn run(args: Args) -> Result<(), CliError> {
     let client = connect(&source.replica)?;
     let work = async {
         match args.dry_run {
-            true => show_plan(&args, &source, &output, client.as_ref(), &target).await,
-            false => restore_to(&args, &output, Arc::clone(&client), target).await,
+            true => show_plan(args, source, output, client.as_ref(), &target).await,
+            false => restore_to(args, output, Arc::clone(&client), target).await,
         }
     };
     let mut signals = Signals::shutdown()?;
@@ -185,7 +202,17 @@ pub(crate) async fn run(args: Args) -> Result<(), CliError> {
             return Err(CliError::new(format!("interrupted by signal: {}", signals::name(signal))));
         }
     };
-    finish(&args, outcome)
+    finish(args, outcome)
+}
+
+async fn follow(args: &Args, output: PathBuf, client: Arc<dyn ReplicaClient>) -> Result<ExitCode, CliError> {
+    let job = follow::Job {
+        options: options(args, output, Target::Latest),
+        interval: follow::interval(args.follow_interval),
+        exec: args.exec.clone(),
+        backup_is_optional: args.if_replica_exists,
+    };
+    follow::run(client, job, RestoreProgress::new()).await
 }
 
 /// Prints what came out; that there is no backup may be no error.
@@ -208,8 +235,11 @@ async fn list(args: &Args, source: &Source) -> Result<(), CliError> {
 }
 
 fn target(args: &Args) -> Result<Target, CliError> {
-    if args.follow || args.follow_interval.is_some() {
-        return Err(CliError::new("follow mode (-f) is not supported yet"));
+    if args.follow && (args.txid.is_some() || args.timestamp.is_some()) {
+        return Err(CliError::new("cannot specify -f with -txid or -timestamp"));
+    }
+    if args.exec.is_some() && !args.follow {
+        return Err(CliError::new("cannot specify -exec flag without -f"));
     }
     match (args.txid, args.timestamp) {
         (Some(_), Some(_)) => Err(CliError::new("cannot specify both -txid and -timestamp")),
@@ -241,6 +271,16 @@ pub(crate) fn start_logging(source: &Source, json: bool) {
     }
 }
 
+fn options(args: &Args, output: PathBuf, target: Target) -> RestoreOptions {
+    RestoreOptions {
+        output,
+        target,
+        parallelism: args.parallelism,
+        overwrite: args.force,
+        integrity_check: args.integrity_check.into(),
+    }
+}
+
 async fn restore_to(
     args: &Args,
     output: &Path,
@@ -249,13 +289,7 @@ async fn restore_to(
 ) -> Result<String, EngineError> {
     let started = Instant::now();
     let kind = client.kind();
-    let options = RestoreOptions {
-        output: output.to_owned(),
-        target,
-        parallelism: args.parallelism,
-        overwrite: args.force,
-        integrity_check: args.integrity_check.into(),
-    };
+    let options = options(args, output.to_owned(), target);
     let restored = match args.json {
         true => restore(client, &options, &Unwatched).await?,
         false => restore(client, &options, &RestoreProgress::new()).await?,

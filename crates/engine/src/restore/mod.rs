@@ -11,6 +11,7 @@
 mod by_index;
 mod by_stream;
 mod fetch;
+pub(crate) mod mark;
 mod pages;
 pub mod plan;
 pub mod points;
@@ -29,6 +30,7 @@ use walstream_ltx::{Commit, Header, Level, PageSize, Timestamp, Txid, TxidRange}
 use walstream_storage::ReplicaClient;
 
 use self::fetch::Source;
+use self::mark::Mark;
 use self::progress::Meter;
 use self::write::{Output, PageSink};
 use crate::error::EngineError;
@@ -115,11 +117,31 @@ pub async fn restore(
     options: &RestoreOptions,
     progress: &dyn Progress,
 ) -> Result<Restored, EngineError> {
+    restore_as(client, options, progress, Marked::No).await
+}
+
+/// Whether a restored database says of itself which state it is in, because it will be followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Marked {
+    No,
+    Yes,
+}
+
+pub(crate) async fn restore_as(
+    client: Arc<dyn ReplicaClient>,
+    options: &RestoreOptions,
+    progress: &dyn Progress,
+    marked: Marked,
+) -> Result<Restored, EngineError> {
     check_output(&options.output, options.overwrite)?;
     let mut meter = Meter::new(progress);
     let target = &options.target;
     let (listing, legacy) = try_join!(plan::list(&*client, target), v3::list(&*client))?;
     if let Some(backup) = v3::choose(&legacy, &listing, target) {
+        if marked == Marked::Yes {
+            let reason = "it ends, and so cannot be followed; restore it without -f".into();
+            return Err(EngineError::Legacy { location: client.location(), reason });
+        }
         let newest = v3::choose(&legacy, &listing, &Target::Latest).as_ref() == Some(&backup);
         let restored = v3::restore(&client, backup, options, &mut meter).await?;
         return Ok(Restored { newest, ..restored });
@@ -129,7 +151,7 @@ pub async fn restore(
     let newest = listing.iter().all(|file| file.txids.max() <= wanted);
     let mut lost: Vec<(Level, TxidRange)> = Vec::new();
     loop {
-        let error = match attempt(&client, plan, options, &mut meter).await {
+        let error = match attempt(&client, plan, options, marked, &mut meter).await {
             Err(EngineError::Damaged { level, txids, reason }) => {
                 lost.push((level, txids));
                 EngineError::Damaged { level, txids, reason }
@@ -162,6 +184,7 @@ async fn attempt(
     client: &Arc<dyn ReplicaClient>,
     plan: RestorePlan,
     options: &RestoreOptions,
+    marked: Marked,
     meter: &mut Meter<'_>,
 ) -> Result<Restored, EngineError> {
     let txid = plan.txid();
@@ -174,7 +197,13 @@ async fn attempt(
     let (output, sink) = create(options, &newest, meter).await?;
     let verified = write_pages(sources, &newest, &output, &sink, options.parallelism.max(1), meter).await?;
     let check = options.integrity_check;
-    spawn_blocking(move || output.check_integrity(check).and_then(|()| output.publish())).await??;
+    let mark = (marked == Marked::Yes).then_some(Mark { txid, digest: newest.lineage.post_apply });
+    let finish = move || {
+        output.check_integrity(check)?;
+        mark.map_or(Ok(()), |mark| output.mark(mark))?;
+        output.publish()
+    };
+    spawn_blocking(finish).await??;
     let Header { page_size, commit, timestamp: created_at, .. } = newest;
     let bytes_fetched = meter.fetched();
     Ok(Restored { txid, page_size, commit, created_at, newest: false, bytes_fetched, verified })

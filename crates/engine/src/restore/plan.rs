@@ -118,7 +118,7 @@ pub async fn plan(client: &dyn ReplicaClient, target: &Target) -> Result<Restore
 }
 
 /// The files of every level, with times as exact as the target needs them.
-pub(super) async fn list(client: &dyn ReplicaClient, target: &Target) -> Result<Vec<FileInfo>, EngineError> {
+pub(crate) async fn list(client: &dyn ReplicaClient, target: &Target) -> Result<Vec<FileInfo>, EngineError> {
     let times = match target {
         Target::At(_) => TimestampSource::Exact,
         Target::Latest | Target::Txid(_) => TimestampSource::Listing,
@@ -136,7 +136,7 @@ pub(super) async fn list_all(
 }
 
 /// Chooses from a listing, with errors that name the replica, and what `legacy` holds beside it.
-pub(super) fn plan_from(
+pub(crate) fn plan_from(
     listing: &[FileInfo],
     legacy: &[LegacyObject],
     client: &dyn ReplicaClient,
@@ -209,7 +209,7 @@ fn reach(listing: &[FileInfo], target: &Target, have: Txid) -> Txid {
 
 /// The chain of files that reaches furthest from `have`, in as few files as possible. Among files that reach
 /// equally far: the longest, then the highest level, then the oldest.
-fn extend<'a>(files: impl Iterator<Item = &'a FileInfo>, have: Txid) -> Vec<&'a FileInfo> {
+pub(crate) fn extend<'a>(files: impl Iterator<Item = &'a FileInfo>, have: Txid) -> Vec<&'a FileInfo> {
     let mut files: Vec<&FileInfo> = files.collect();
     files.sort_by_key(|file| file.txids.min());
     let mut files = files.into_iter().peekable();

@@ -14,6 +14,7 @@ use rusqlite::{Connection, OpenFlags};
 use walstream_ltx::{Checksum, Header, PageSize, Pgno};
 
 use super::IntegrityCheck;
+use super::mark::Mark;
 use super::progress::Counts;
 use crate::error::EngineError;
 
@@ -147,6 +148,14 @@ impl Output {
                 reason: format!("post-restore integrity check: {problem}"),
             }),
         }
+    }
+
+    /// Notes in the database which state it is in.
+    pub(super) fn mark(&self, mark: Mark) -> Result<(), EngineError> {
+        let mut header = [0; Mark::HEADER_SIZE];
+        self.file.read_exact_at(&mut header, 0).map_err(self.io("read"))?;
+        mark.put(&mut header);
+        self.file.write_all_at(&header, 0).map_err(self.io("write"))
     }
 
     /// Makes the database durable and gives it its name, in the place of a database that was there before.
