@@ -5,11 +5,12 @@ use std::fs;
 use serde_json::Value;
 use tempfile::TempDir;
 use walstream_test_support::App;
-use walstream_test_support::compare::assert_same_rows;
+use walstream_test_support::compare::{assert_same_pages, assert_same_rows};
 use walstream_test_support::golden::Golden;
 use walstream_test_support::replica::{file_url, reachable_txids};
 
 use crate::refusal::assert_refused;
+use crate::site::Site;
 use crate::walstream;
 
 /// A shop that was replicated several times, with a copy of it from each.
@@ -145,4 +146,24 @@ fn a_list_of_nothing() {
     walstream().run(["restore", "-list", "-if-replica-exists", &url]).success();
     let both = walstream().run(["restore", "-list", "-timestamp", "-5m", &url]);
     assert_refused(&both, &["-list shows every state"]);
+}
+
+#[test]
+fn a_restore_over_another_state_fetches_what_differs() {
+    let site = Site::new();
+    let app = site.app_with_mebibytes(20);
+    site.replicate_once();
+    let restore = |flags: &[&str]| -> u64 {
+        let finished = walstream().try_restore(&site.url(), &site.path("restored.db"), flags).success();
+        serde_json::from_str::<Value>(&finished.stdout).unwrap()["bytes_fetched"].as_u64().unwrap()
+    };
+    let whole = restore(&["-json"]);
+    app.sell(1, 100);
+    site.replicate_once();
+    let part = restore(&["-json", "-force", "-delta"]);
+    println!("{part} bytes instead of {whole}");
+    assert!(part < whole / 20, "{part} bytes instead of {whole}");
+    assert_same_pages(app.path(), &site.path("restored.db"));
+    let nothing = restore(&["-json", "-force", "-delta"]);
+    assert!(nothing < whole / 20, "{nothing} bytes");
 }

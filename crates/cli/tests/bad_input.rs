@@ -30,6 +30,7 @@ fn mistakes_on_the_command_line() {
         ("restore -o out -config c.yml file:///x", "cannot specify a replica URL and the -config flag"),
         ("restore -o out a b", "too many arguments"),
         ("restore -f -timestamp -5m -o out file:///x", "cannot specify -f with -txid or -timestamp"),
+        ("restore -delta -o out file:///x", "cannot specify -delta flag without -force"),
         ("restore -exec true -o out file:///x", "cannot specify -exec flag without -f"),
         ("restore -o out ftp://host/x", "unknown replica type in config: \"ftp\""),
         ("restore -o out s3:///x", "bucket"),

@@ -52,6 +52,11 @@ pub(crate) struct Args {
     #[arg(long)]
     force: bool,
 
+    /// With -force: fetch only the pages that differ from the database that is overwritten, if that is in a state that
+    /// the replica knows. The result is verified as ever.
+    #[arg(long)]
+    delta: bool,
+
     /// Do nothing, successfully, if the database exists already.
     #[arg(long)]
     if_db_not_exists: bool,
@@ -161,6 +166,7 @@ struct Report {
     replica: &'static str,
     txid: String,
     timestamp: String,
+    bytes_fetched: u64,
     duration_ms: u128,
     integrity_check: &'static str,
 }
@@ -238,6 +244,9 @@ fn target(args: &Args) -> Result<Target, CliError> {
     if args.follow && (args.txid.is_some() || args.timestamp.is_some()) {
         return Err(CliError::new("cannot specify -f with -txid or -timestamp"));
     }
+    if args.delta && !args.force {
+        return Err(CliError::new("cannot specify -delta flag without -force"));
+    }
     if args.exec.is_some() && !args.follow {
         return Err(CliError::new("cannot specify -exec flag without -f"));
     }
@@ -277,6 +286,7 @@ fn options(args: &Args, output: PathBuf, target: Target) -> RestoreOptions {
         target,
         parallelism: args.parallelism,
         overwrite: args.force,
+        delta: args.delta,
         integrity_check: args.integrity_check.into(),
     }
 }
@@ -308,6 +318,7 @@ async fn restore_to(
         replica: kind,
         txid,
         timestamp,
+        bytes_fetched: restored.bytes_fetched,
         duration_ms: elapsed.as_millis(),
         integrity_check: match args.integrity_check {
             CheckArg::None => "none",
@@ -328,6 +339,7 @@ pub(crate) async fn restore_quietly(
         target,
         parallelism: PARALLELISM,
         overwrite: false,
+        delta: false,
         integrity_check: IntegrityCheck::None,
     };
     restore(client, &options, &RestoreProgress::logged()).await

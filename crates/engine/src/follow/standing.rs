@@ -8,13 +8,13 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 
-use futures::stream::{self, StreamExt};
 use tokio::task::spawn_blocking;
-use walstream_ltx::{Checksum, Commit, Header, Txid};
-use walstream_storage::{FileInfo, ReplicaClient};
+use walstream_ltx::Txid;
+use walstream_storage::ReplicaClient;
 
 use super::copy::Copy;
 use crate::error::EngineError;
+use crate::restore::delta;
 use crate::restore::mark::Mark;
 use crate::restore::plan::{self, Target};
 
@@ -37,50 +37,15 @@ pub(super) async fn of(
     if let Some(mark) = mark {
         return Ok((copy, mark));
     }
-    let (copy, digest) = spawn_blocking(move || copy.digest().map(|digest| (copy, digest))).await??;
-    match find(client, digest, parallelism).await? {
-        Some(mark) => Ok((copy, mark)),
+    let (copy, database) = spawn_blocking(move || copy.digest().map(|digest| (copy, digest))).await??;
+    let listing = plan::list(&**client, &Target::Latest).await?;
+    match delta::state(client, &listing, database, parallelism).await? {
+        Some(txid) => Ok((copy, Mark { txid, digest: Some(database.0) })),
         None => Err(EngineError::Output(format!(
             "cannot follow, {} exists and is no state of this replica. Use -force to restore it anew",
             path.display()
         ))),
     }
-}
-
-/// The newest state with this digest and size.
-async fn find(
-    client: &Arc<dyn ReplicaClient>,
-    (digest, commit): (Checksum, Commit),
-    parallelism: usize,
-) -> Result<Option<Mark>, EngineError> {
-    let mut listing = plan::list(&**client, &Target::Latest).await?;
-    listing.sort_by_key(|file| std::cmp::Reverse(file.txids.max()));
-    let reading = listing.into_iter().map(|file| ends_in(client, file, digest, commit));
-    let mut reading = std::pin::pin!(stream::iter(reading).buffered(parallelism.max(1)));
-    while let Some(found) = reading.next().await {
-        if let Some(txid) = found? {
-            return Ok(Some(Mark { txid, digest: Some(digest) }));
-        }
-    }
-    Ok(None)
-}
-
-/// The TXID that a file leads to, if that is the wanted state. A file that cannot be read is not asked further.
-async fn ends_in(
-    client: &Arc<dyn ReplicaClient>,
-    file: FileInfo,
-    digest: Checksum,
-    commit: Commit,
-) -> Result<Option<Txid>, EngineError> {
-    let bytes = match client.read(file.level, file.txids, 0..file.size.min(Header::SIZE as u64)).await {
-        Err(error) if error.is_transient() => return Err(error.into()),
-        Err(_) => return Ok(None),
-        Ok(bytes) => bytes,
-    };
-    let header = Header::parse(&bytes).ok();
-    let is_it =
-        header.is_some_and(|header| header.lineage.post_apply == Some(digest) && header.commit == commit);
-    Ok(is_it.then(|| file.txids.max()))
 }
 
 /// The TXID that Litestream's `restore -f` wrote beside its copy. The copy may be ahead of it by a step; then the next

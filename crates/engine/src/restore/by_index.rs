@@ -8,8 +8,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use tokio::task::{JoinSet, spawn_blocking};
-use walstream_ltx::{Checksum, Header, PageIndex, decode_frame, page_digest, split_frames};
+use walstream_ltx::{Checksum, Header, PageIndex, Pgno, decode_frame, page_digest, split_frames};
 
+use super::delta::Differing;
 use super::fetch::{RANGE, Source};
 use super::pages::{Piece, Pieces, newest_pages, survey};
 use super::progress::Meter;
@@ -53,13 +54,22 @@ pub(super) async fn open(
     }
 }
 
-async fn open_one(mut source: Source, keep: bool) -> Result<(Source, Header, PageIndex), EngineError> {
+/// Reads the header and the index of a file.
+pub(super) async fn open_one(
+    mut source: Source,
+    keep: bool,
+) -> Result<(Source, Header, PageIndex), EngineError> {
     let header = source.read_header(keep).await?;
     let index = source.read_index(&header).await?;
     Ok((source, header, index))
 }
 
 impl Opened {
+    /// The header of the last of them, which has the database that is wanted.
+    pub(super) fn newest(&self) -> &Header {
+        &self.newest
+    }
+
     /// The files, oldest first.
     pub(super) fn sources(&self) -> &[Arc<Source>] {
         &self.sources
@@ -75,9 +85,36 @@ impl Opened {
     ) -> Result<Checksum, EngineError> {
         let Header { page_size, commit, .. } = self.newest;
         meter.planned(self.size, u64::from(commit.stored_pages(page_size)));
+        self.write_pages(|_| true, sink, parallelism, meter).await
+    }
+
+    /// Writes those pages only that are not in place already.
+    pub(super) async fn write_differing(
+        &self,
+        differing: &Differing,
+        sink: &PageSink,
+        parallelism: usize,
+        meter: &mut Meter<'_>,
+    ) -> Result<(), EngineError> {
+        let pages = newest_pages(&self.indexes, self.newest.commit)
+            .filter(|(_, entry)| differing.contains(entry.pgno));
+        let (bytes, count) =
+            pages.fold((0, 0), |(bytes, count), (_, entry)| (bytes + u64::from(entry.size), count + 1));
+        meter.planned(bytes, count);
+        self.write_pages(|pgno| differing.contains(pgno), sink, parallelism, meter).await.map(|_| ())
+    }
+
+    async fn write_pages(
+        &self,
+        wanted: impl Fn(Pgno) -> bool,
+        sink: &PageSink,
+        parallelism: usize,
+        meter: &mut Meter<'_>,
+    ) -> Result<Checksum, EngineError> {
         let mut rolling = Checksum::EMPTY;
         let mut tasks = JoinSet::new();
-        let mut pieces = Pieces::new(newest_pages(&self.indexes, commit), self.sources.len());
+        let pages = newest_pages(&self.indexes, self.newest.commit).filter(|(_, entry)| wanted(entry.pgno));
+        let mut pieces = Pieces::new(pages, self.sources.len());
         loop {
             while tasks.len() < parallelism
                 && let Some(piece) = pieces.next()

@@ -10,6 +10,7 @@
 
 mod by_index;
 mod by_stream;
+pub(crate) mod delta;
 mod fetch;
 pub(crate) mod mark;
 mod pages;
@@ -26,9 +27,10 @@ use std::sync::Arc;
 
 use futures::try_join;
 use tokio::task::spawn_blocking;
-use walstream_ltx::{Commit, Header, Level, PageSize, Timestamp, Txid, TxidRange};
-use walstream_storage::ReplicaClient;
+use walstream_ltx::{Checksum, Commit, Header, Level, PageSize, Timestamp, Txid, TxidRange};
+use walstream_storage::{FileInfo, ReplicaClient};
 
+use self::by_index::Opened;
 use self::fetch::Source;
 use self::mark::Mark;
 use self::progress::Meter;
@@ -63,6 +65,8 @@ pub struct RestoreOptions {
     pub parallelism: usize,
     /// Whether a database that is there already is replaced.
     pub overwrite: bool,
+    /// Whether only pages are fetched that are not those of the database that is replaced.
+    pub delta: bool,
     /// What SQLite is asked at the end.
     pub integrity_check: IntegrityCheck,
 }
@@ -75,6 +79,7 @@ impl RestoreOptions {
             target: Target::Latest,
             parallelism: 8,
             overwrite: false,
+            delta: false,
             integrity_check: IntegrityCheck::None,
         }
     }
@@ -149,9 +154,10 @@ pub(crate) async fn restore_as(
     let mut plan = plan::plan_from(&listing, &legacy, &*client, target)?;
     let wanted = plan.txid();
     let newest = listing.iter().all(|file| file.txids.max() <= wanted);
+    let attempt = Attempt { client: &client, options, marked, listing: &listing };
     let mut lost: Vec<(Level, TxidRange)> = Vec::new();
     loop {
-        let error = match attempt(&client, plan, options, marked, &mut meter).await {
+        let error = match attempt.run(plan, &mut meter).await {
             Err(EngineError::Damaged { level, txids, reason }) => {
                 lost.push((level, txids));
                 EngineError::Damaged { level, txids, reason }
@@ -180,33 +186,83 @@ fn with_hint(error: EngineError, without: Txid) -> EngineError {
     }
 }
 
-async fn attempt(
-    client: &Arc<dyn ReplicaClient>,
-    plan: RestorePlan,
-    options: &RestoreOptions,
+/// What every try of one restore has in common.
+struct Attempt<'a> {
+    client: &'a Arc<dyn ReplicaClient>,
+    options: &'a RestoreOptions,
     marked: Marked,
-    meter: &mut Meter<'_>,
-) -> Result<Restored, EngineError> {
-    let txid = plan.txid();
-    let source = |file| Source::new(Arc::clone(client), file, meter.counts());
-    let mut sources: Vec<Source> = plan.files.into_iter().map(source).collect();
-    let newest = match sources.last_mut() {
-        Some(source) => source.read_header(true).await?,
-        None => return Err(EngineError::NoBackup { location: client.location() }),
-    };
-    let (output, sink) = create(options, &newest, meter).await?;
-    let verified = write_pages(sources, &newest, &output, &sink, options.parallelism.max(1), meter).await?;
-    let check = options.integrity_check;
-    let mark = (marked == Marked::Yes).then_some(Mark { txid, digest: newest.lineage.post_apply });
-    let finish = move || {
-        output.check_integrity(check)?;
-        mark.map_or(Ok(()), |mark| output.mark(mark))?;
-        output.publish()
-    };
-    spawn_blocking(finish).await??;
-    let Header { page_size, commit, timestamp: created_at, .. } = newest;
-    let bytes_fetched = meter.fetched();
-    Ok(Restored { txid, page_size, commit, created_at, newest: false, bytes_fetched, verified })
+    listing: &'a [FileInfo],
+}
+
+impl Attempt<'_> {
+    async fn run(&self, plan: RestorePlan, meter: &mut Meter<'_>) -> Result<Restored, EngineError> {
+        let txid = plan.txid();
+        let source = |file| Source::new(Arc::clone(self.client), file, meter.counts());
+        let mut sources: Vec<Source> = plan.files.into_iter().map(source).collect();
+        let newest = match sources.last_mut() {
+            Some(source) => source.read_header(true).await?,
+            None => return Err(EngineError::NoBackup { location: self.client.location() }),
+        };
+        let written = create(self.options, &newest, meter).await?;
+        let verified = self.write_pages(sources, &newest, (&written.0, &written.1), meter).await?;
+        let (output, check) = (written.0, self.options.integrity_check);
+        let mark = (self.marked == Marked::Yes).then_some(Mark { txid, digest: newest.lineage.post_apply });
+        let finish = move || {
+            output.check_integrity(check)?;
+            mark.map_or(Ok(()), |mark| output.mark(mark))?;
+            output.publish()
+        };
+        spawn_blocking(finish).await??;
+        let Header { page_size, commit, timestamp: created_at, .. } = newest;
+        let bytes_fetched = meter.fetched();
+        Ok(Restored { txid, page_size, commit, created_at, newest: false, bytes_fetched, verified })
+    }
+
+    /// Fetches only the newest pages where the database's checksum can prove them, else whole files. Pages that
+    /// fail that proof are fetched again as whole files, to find out which file is damaged.
+    async fn write_pages(
+        &self,
+        sources: Vec<Source>,
+        newest: &Header,
+        (output, sink): (&Output, &PageSink),
+        meter: &mut Meter<'_>,
+    ) -> Result<Verified, EngineError> {
+        let parallelism = self.options.parallelism.max(1);
+        let Some(expected) = newest.lineage.post_apply else {
+            let sources: Vec<Arc<Source>> = sources.into_iter().map(Arc::new).collect();
+            by_stream::write(&sources, newest, sink, parallelism, meter).await?;
+            return Ok(Verified::FileChecksums);
+        };
+        let opened = by_index::open(sources, newest.clone(), parallelism).await?;
+        if self.write_difference(&opened, (output, sink), meter).await? == Some(expected) {
+            return Ok(Verified::RollingChecksum);
+        }
+        let mut found = opened.write(sink, parallelism, meter).await?;
+        if found != expected {
+            found = by_stream::write(opened.sources(), newest, sink, parallelism, meter).await?;
+        }
+        if found != expected { Err(output.mismatch(expected, found)) } else { Ok(Verified::RollingChecksum) }
+    }
+
+    /// The digest of what is there already and the pages that differ from it give; `None` if nothing there is of use.
+    async fn write_difference(
+        &self,
+        opened: &Opened,
+        output: (&Output, &PageSink),
+        meter: &mut Meter<'_>,
+    ) -> Result<Option<Checksum>, EngineError> {
+        let Attempt { client, options, listing, .. } = *self;
+        let parallelism = options.parallelism.max(1);
+        let page_size = opened.newest().page_size;
+        let base = match options.delta {
+            true => delta::base(client, listing, &options.output, page_size, parallelism).await?,
+            false => None,
+        };
+        let Some(base) = base else { return Ok(None) };
+        let differing = base.differing(client, listing, opened.newest(), parallelism, meter).await?;
+        let Some(differing) = differing else { return Ok(None) };
+        base.write(opened, &differing, output, parallelism, meter).await.map(Some)
+    }
 }
 
 async fn create(
@@ -221,27 +277,4 @@ async fn create(
         Ok((output, sink))
     };
     spawn_blocking(create).await?
-}
-
-/// Fetches only the newest pages where the database's checksum can prove them, else whole files. Pages that
-/// fail that proof are fetched again as whole files, to find out which file is damaged.
-async fn write_pages(
-    sources: Vec<Source>,
-    newest: &Header,
-    output: &Output,
-    sink: &PageSink,
-    parallelism: usize,
-    meter: &mut Meter<'_>,
-) -> Result<Verified, EngineError> {
-    let Some(expected) = newest.lineage.post_apply else {
-        let sources: Vec<Arc<Source>> = sources.into_iter().map(Arc::new).collect();
-        by_stream::write(&sources, newest, sink, parallelism, meter).await?;
-        return Ok(Verified::FileChecksums);
-    };
-    let opened = by_index::open(sources, newest.clone(), parallelism).await?;
-    let mut found = opened.write(sink, parallelism, meter).await?;
-    if found != expected {
-        found = by_stream::write(opened.sources(), newest, sink, parallelism, meter).await?;
-    }
-    if found != expected { Err(output.mismatch(expected, found)) } else { Ok(Verified::RollingChecksum) }
 }

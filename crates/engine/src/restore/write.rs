@@ -100,7 +100,7 @@ impl Output {
     }
 
     /// The temporary file.
-    pub(super) fn file(&self) -> &File {
+    pub(super) fn file(&self) -> &Arc<File> {
         &self.file
     }
 

@@ -18,7 +18,12 @@ fn compactions() -> impl Strategy<Value = Vec<(u8, u64, u64)>> {
 }
 
 async fn check(model: &Model) {
-    let (desk, client) = (Desk::new(), model.client());
+    check_on(Desk::new(), model).await;
+    check_on(Desk { delta: true, ..Desk::new() }, model).await;
+}
+
+async fn check_on(desk: Desk, model: &Model) {
+    let client = model.client();
     let verified = if model.lineage { Verified::RollingChecksum } else { Verified::FileChecksums };
     for wanted in 1..=model.newest() {
         for target in [txid(wanted), Target::At(time(wanted))] {

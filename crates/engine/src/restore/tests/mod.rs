@@ -1,5 +1,6 @@
 //! Restores from real and from damaged replicas.
 
+mod delta;
 mod faults;
 mod golden;
 mod histories;
@@ -21,15 +22,18 @@ use crate::error::EngineError;
 /// A folder to restore into, and what became of it.
 struct Desk {
     folder: TempDir,
+    /// Whether each restore fetches only what differs from the one before it.
+    delta: bool,
 }
 
 impl Desk {
     fn new() -> Self {
-        Desk { folder: TempDir::new().unwrap() }
+        Desk { folder: TempDir::new().unwrap(), delta: false }
     }
 
     fn options(&self, target: Target) -> RestoreOptions {
-        RestoreOptions { target, overwrite: true, ..RestoreOptions::new(self.folder.path().join("out.db")) }
+        let output = self.folder.path().join("out.db");
+        RestoreOptions { target, overwrite: true, delta: self.delta, ..RestoreOptions::new(output) }
     }
 
     async fn restore(
