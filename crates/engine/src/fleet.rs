@@ -4,7 +4,7 @@
 //! one that comes back while it is still being released waits for the end of that.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,8 +12,10 @@ use futures::{StreamExt, stream};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Instant;
+use walstream_ltx::Txid;
 
 use crate::clock::{Clock, SystemClock};
+use crate::database::command::Request;
 use crate::database::run::{self, Shared, Shutdown, Unshipped};
 use crate::error::EngineError;
 use crate::options::DatabaseOptions;
@@ -34,6 +36,8 @@ const RELEASE_TIME: Duration = Duration::from_secs(30);
 const RELEASE_RETRY: Duration = Duration::from_millis(500);
 /// Orders that wait.
 const ORDERS: usize = 64;
+/// Requests to one database that wait.
+const REQUESTS: usize = 8;
 
 /// The databases that a daemon replicates. Cheap to clone; replication ends with the last clone.
 #[derive(Clone)]
@@ -66,6 +70,7 @@ pub enum Released {
 enum Order {
     Add(Box<DatabaseOptions>),
     Remove(PathBuf, oneshot::Sender<Released>),
+    Request(PathBuf, Request),
     Shutdown(ShutdownOptions, oneshot::Sender<Vec<Unshipped>>),
 }
 
@@ -96,6 +101,15 @@ impl Fleet {
         let (answer, released) = oneshot::channel();
         let _ = self.orders.send(Order::Remove(path, answer)).await;
         async move { released.await.unwrap_or(Released::Unknown) }
+    }
+
+    /// Brings a snapshot of a database to its replica, of its state now or of a later one, and returns which one. Waits
+    /// until it is there: for as long as the store is away, too.
+    pub async fn snapshot(&self, path: PathBuf) -> Result<Txid, EngineError> {
+        let (answer, made) = oneshot::channel();
+        let _ = self.orders.send(Order::Request(path.clone(), Request::Snapshot(answer))).await;
+        let gone = |_| EngineError::NotReplicable { path, reason: "it is not being replicated".into() };
+        made.await.map_err(gone)?
     }
 
     /// Tells what comes and goes in folders.
@@ -145,6 +159,7 @@ struct Members {
 /// A database with a task.
 struct Member {
     ending: watch::Sender<Option<Shutdown>>,
+    requests: mpsc::Sender<Request>,
     /// Who waits for its release.
     releasing: Vec<oneshot::Sender<Released>>,
     /// It is to be replicated again after its release.
@@ -182,6 +197,7 @@ impl Members {
                 order = orders.recv() => match order {
                     Some(Order::Add(options)) => self.add(*options),
                     Some(Order::Remove(path, answer)) => self.remove(path, answer),
+                    Some(Order::Request(path, request)) => self.request(&path, request),
                     Some(Order::Shutdown(options, answer)) => {
                         let _ = answer.send(self.shutdown(options).await);
                         return;
@@ -205,9 +221,10 @@ impl Members {
         let (ending, ending_seen) = watch::channel(None);
         let shared = Shared { shutdown: ending_seen, ..self.shared.clone() };
         let path = options.path.clone();
-        let task = self.tasks.spawn(run::live(options, shared));
+        let (requests, inbox) = mpsc::channel(REQUESTS);
+        let task = self.tasks.spawn(run::live(options, shared, inbox));
         self.paths.insert(task.id(), path.clone());
-        self.by_path.insert(path, Member { ending, releasing: Vec::new(), next: None });
+        self.by_path.insert(path, Member { ending, requests, releasing: Vec::new(), next: None });
     }
 
     fn remove(&mut self, path: PathBuf, answer: oneshot::Sender<Released>) {
@@ -221,6 +238,13 @@ impl Members {
         let deadline = Instant::now() + RELEASE_TIME;
         let shutdown = Shutdown { deadline, retry_interval: RELEASE_RETRY };
         member.ending.send_if_modified(|ending| ending.replace(shutdown).is_none());
+    }
+
+    /// Hands it on. Whoever asked learns by the end of his answer that nobody is there, or too many have asked.
+    fn request(&self, path: &Path, request: Request) {
+        if let Some(member) = self.by_path.get(path) {
+            let _ = member.requests.try_send(request);
+        }
     }
 
     fn ended(&mut self, ended: Result<(Id, Option<Unshipped>), JoinError>) {
@@ -277,5 +301,37 @@ impl Members {
 impl Member {
     fn is_leaving(&self) -> bool {
         !self.releasing.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use walstream_ltx::Level;
+    use walstream_test_support::AppProcess;
+
+    use super::*;
+    use crate::testing::MemoryReplica;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_snapshot_is_made_when_somebody_wants_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("app.db");
+        let mut app = AppProcess::open(&path);
+        app.execute("CREATE TABLE t(x)");
+        let replica = Arc::new(MemoryReplica::default());
+        let fleet = Fleet::start(vec![DatabaseOptions::new(&path, replica.clone())]).await.unwrap();
+
+        let first = fleet.snapshot(path.clone()).await.unwrap();
+        app.execute("INSERT INTO t VALUES(1)");
+        let second = fleet.snapshot(path.clone()).await.unwrap();
+        assert!(second > first, "{first} {second}");
+        assert_eq!(fleet.snapshot(path.clone()).await.unwrap(), second, "nothing is new");
+        let ends: Vec<_> =
+            replica.names(Level::SNAPSHOT).into_iter().map(walstream_ltx::TxidRange::max).collect();
+        assert_eq!(ends, [first, second]);
+
+        fleet.remove(path.clone()).await.await;
+        let error = fleet.snapshot(path).await.unwrap_err().to_string();
+        assert!(error.ends_with("it is not being replicated"), "{error}");
     }
 }

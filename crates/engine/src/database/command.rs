@@ -30,3 +30,10 @@ pub(crate) async fn ask<T>(
     commands.send(command(answer)).await.map_err(|_| gone())?;
     reply.await.map_err(|_| gone())?
 }
+
+/// What somebody outside may ask of a database that is replicated. It may be closed just then, so the answer takes as
+/// long as it takes.
+pub(crate) enum Request {
+    /// Bring a snapshot of the present state, or of a later one, to the replica.
+    Snapshot(Answer<Txid>),
+}

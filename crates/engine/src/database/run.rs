@@ -7,10 +7,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::Instant;
 use walstream_ltx::{Txid, TxidRange};
 
+use super::command::Request;
 use super::open::{self, Opened, Silence};
 use super::running::Running;
 use super::trouble::Trouble;
@@ -104,7 +105,11 @@ pub(crate) enum End {
 }
 
 /// Replicates a database until it is told to end; returns what it could not ship.
-pub(crate) async fn live(options: DatabaseOptions, shared: Shared) -> Option<Unshipped> {
+pub(crate) async fn live(
+    options: DatabaseOptions,
+    shared: Shared,
+    mut requests: mpsc::Receiver<Request>,
+) -> Option<Unshipped> {
     let mut trouble = Trouble::new(&options);
     let mut deleted = false;
     loop {
@@ -125,7 +130,7 @@ pub(crate) async fn live(options: DatabaseOptions, shared: Shared) -> Option<Uns
                 tracing::error!(path = %options.path.display(), %error, "replication stopped");
                 return Some(not_opened(&options, error.to_string()));
             }
-            match replicate(&options, &shared, opened, &mut wake, &mut trouble).await {
+            match replicate(&options, &shared, opened, (&mut wake, &mut requests), &mut trouble).await {
                 Ok(End::Shutdown(unshipped)) => return unshipped,
                 Ok(End::Reopen(reason)) => {
                     tracing::info!(path = %options.path.display(), reason, "database is opened anew");
@@ -172,13 +177,13 @@ async fn replicate(
     options: &DatabaseOptions,
     shared: &Shared,
     opened: Result<Opened, EngineError>,
-    wake: &mut Wake,
+    (wake, requests): (&mut Wake, &mut mpsc::Receiver<Request>),
     trouble: &mut Trouble,
 ) -> Result<End, EngineError> {
     let opened = opened?;
     trouble.over("database opened");
     tracing::info!(path = %options.path.display(), "initialized db");
-    Running::new(options, shared, opened, wake)?.run().await
+    Running::new(options, shared, opened, wake, requests)?.run().await
 }
 
 fn not_opened(options: &DatabaseOptions, reason: String) -> Unshipped {

@@ -11,7 +11,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 use walstream_ltx::Txid;
 
-use super::command::Command;
+use super::command::{Command, Request};
 use super::keep::{self, Keep};
 use super::open::Opened;
 use super::run::{End, Shared, Unshipped};
@@ -47,6 +47,7 @@ pub(crate) struct Running<'a> {
     shared: &'a Shared,
     opened: Opened,
     wake: &'a mut Wake,
+    requests: &'a mut mpsc::Receiver<Request>,
     inbox: mpsc::Receiver<Command>,
     commands: mpsc::Sender<Command>,
     contact: oneshot::Receiver<Contact>,
@@ -82,6 +83,7 @@ impl<'a> Running<'a> {
         shared: &'a Shared,
         mut opened: Opened,
         wake: &'a mut Wake,
+        requests: &'a mut mpsc::Receiver<Request>,
     ) -> Result<Self, EngineError> {
         let (commands, inbox) = mpsc::channel(16);
         let position = opened.worker.ask(|capture| Ok(capture.position()))?;
@@ -109,6 +111,7 @@ impl<'a> Running<'a> {
             shared,
             opened,
             wake,
+            requests,
             inbox,
             commands,
             contact: contacted,
@@ -153,6 +156,7 @@ impl<'a> Running<'a> {
                     return Ok(End::Reopen("the replica is ahead of the local state"));
                 },
                 Some(command) = self.inbox.recv() => Box::pin(self.answer(command)).await,
+                Some(request) = self.requests.recv() => Box::pin(self.serve(request)).await,
                 () = self.wake.wait() => self.expect_news(),
                 () = tokio::time::sleep(pause) => {}
             }
@@ -356,6 +360,25 @@ impl<'a> Running<'a> {
             snapshot_needed: Arc::clone(&self.snapshot_needed),
         };
         self.upkeep.push(self.helpers.spawn(keep::run(keep)));
+    }
+
+    async fn serve(&mut self, Request::Snapshot(answer): Request) {
+        let captured = self.opened.worker.run(|capture| capture.capture_all()).await;
+        let position = captured.and_then(|_| self.publish()).map(|()| *self.captured.borrow());
+        let txid = match position {
+            Ok(txid) => txid,
+            Err(error) => return drop(answer.send(Err(error))),
+        };
+        let mut made = self.snapshot_made.subscribe();
+        if *made.borrow() < txid {
+            self.want_snapshot(txid);
+        }
+        // Whoever asked learns of an end before that by the end of this task.
+        self.helpers.spawn(async move {
+            if let Ok(made) = made.wait_for(|&made| made >= txid).await {
+                let _ = answer.send(Ok(*made));
+            }
+        });
     }
 
     async fn answer(&mut self, command: Command) {
