@@ -11,7 +11,7 @@ use tokio::runtime::Handle;
 use walstream_ltx::{DecodeError, Decoder, Header, PageSize, Timestamp, merged_header};
 use walstream_storage::{FileInfo, ReplicaClient};
 
-use super::copy::{Copy, Step};
+use super::copy::{LocalCopy, Step};
 use crate::error::EngineError;
 use crate::restore::mark::Mark;
 use crate::stream::{FileReader, storage_error};
@@ -58,7 +58,7 @@ impl Files {
 /// Applies files onto the state that the copy is in, or, without `at`, in place of it; then pages that are the same
 /// stay. `None` if the pages have another size.
 pub(super) fn apply(
-    copy: &mut Copy,
+    copy: &mut LocalCopy,
     at: Option<Mark>,
     mut files: Files,
 ) -> Result<Option<Applied>, EngineError> {

@@ -16,12 +16,12 @@ use crate::restore::mark::Mark;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A followed database.
-pub(super) struct Copy {
+pub(super) struct LocalCopy {
     path: PathBuf,
     connection: Connection,
 }
 
-impl Copy {
+impl LocalCopy {
     /// Opens a database that is there.
     pub(super) fn open(path: &Path) -> Result<Self, EngineError> {
         let open = || {
@@ -34,7 +34,7 @@ impl Copy {
             Ok(connection)
         };
         let connection = open().map_err(EngineError::sqlite(path))?;
-        Ok(Copy { path: path.to_owned(), connection })
+        Ok(LocalCopy { path: path.to_owned(), connection })
     }
 
     pub(super) fn path(&self) -> &Path {

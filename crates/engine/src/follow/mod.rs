@@ -26,7 +26,7 @@ use walstream_ltx::{Level, Timestamp, Txid, TxidRange};
 use walstream_storage::{FileInfo, ReplicaClient};
 
 use self::apply::{Applied, Files};
-use self::copy::Copy;
+use self::copy::LocalCopy;
 use self::way::Way;
 use crate::error::EngineError;
 use crate::restore::mark::Mark;
@@ -45,7 +45,7 @@ pub struct Follower {
     client: Arc<dyn ReplicaClient>,
     options: RestoreOptions,
     /// Absent while it is replaced.
-    copy: Option<Copy>,
+    copy: Option<LocalCopy>,
     mark: Mark,
     /// Files that turned out damaged or deleted since the last step.
     lost: Vec<(Level, TxidRange)>,
@@ -217,7 +217,7 @@ impl Follower {
     }
 }
 
-async fn open(path: &Path) -> Result<Copy, EngineError> {
+async fn open(path: &Path) -> Result<LocalCopy, EngineError> {
     let path = path.to_owned();
-    spawn_blocking(move || Copy::open(&path)).await?
+    spawn_blocking(move || LocalCopy::open(&path)).await?
 }

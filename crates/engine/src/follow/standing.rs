@@ -12,7 +12,7 @@ use tokio::task::spawn_blocking;
 use walstream_ltx::Txid;
 use walstream_storage::ReplicaClient;
 
-use super::copy::Copy;
+use super::copy::LocalCopy;
 use crate::error::EngineError;
 use crate::restore::delta;
 use crate::restore::mark::Mark;
@@ -23,10 +23,10 @@ pub(super) async fn of(
     client: &Arc<dyn ReplicaClient>,
     path: &Path,
     parallelism: usize,
-) -> Result<(Copy, Mark), EngineError> {
+) -> Result<(LocalCopy, Mark), EngineError> {
     let owned = path.to_owned();
     let open = move || {
-        let copy = Copy::open(&owned)?;
+        let copy = LocalCopy::open(&owned)?;
         let mark = match copy.mark()? {
             None => note_of_litestream(&owned)?.map(|txid| Mark { txid, digest: None }),
             mark => mark,
