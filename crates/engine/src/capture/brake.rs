@@ -7,8 +7,8 @@
 //! come meanwhile. An application that waits for locks at all sees transactions that take some milliseconds longer.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::{JoinHandle, park_timeout, sleep};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{JoinHandle, sleep};
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
@@ -36,6 +36,8 @@ const TURN: Duration = Duration::from_millis(40);
 /// For so long the lock is tried for without a pause: a busy writer lets go of it for less than any pause would take,
 /// some times in this time.
 const EAGER: Duration = Duration::from_millis(1);
+/// Letting go of the lock takes no longer than the thread takes to wake up.
+const RELEASE: Duration = Duration::from_secs(1);
 /// How often a WAL that is not long is looked at.
 const LOOK: Duration = Duration::from_millis(1);
 
@@ -51,7 +53,10 @@ pub(super) struct Hold {
 }
 
 #[derive(Default)]
-struct State(Mutex<Flags>);
+struct State {
+    flags: Mutex<Flags>,
+    changed: Condvar,
+}
 
 #[derive(Clone, Copy, Default)]
 struct Flags {
@@ -66,7 +71,26 @@ struct Flags {
 
 impl State {
     fn flags(&self) -> MutexGuard<'_, Flags> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.flags.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes them, and lets the other side know.
+    fn change(&self, change: impl FnOnce(&mut Flags)) -> MutexGuard<'_, Flags> {
+        let mut flags = self.flags();
+        change(&mut flags);
+        self.changed.notify_all();
+        flags
+    }
+
+    /// Waits for the other side, while that holds and no longer than this.
+    fn wait<'a>(
+        &'a self,
+        flags: MutexGuard<'a, Flags>,
+        time: Duration,
+        condition: impl Fn(&Flags) -> bool,
+    ) -> MutexGuard<'a, Flags> {
+        let waited = self.changed.wait_timeout_while(flags, time, |flags| condition(flags));
+        waited.unwrap_or_else(PoisonError::into_inner).0
     }
 }
 
@@ -84,35 +108,21 @@ impl Brake {
 
     /// Lets writers add no more than the least, until the next hold is over.
     pub(super) fn tighten(&self) {
-        self.state.flags().tight = true;
+        drop(self.state.change(|flags| flags.tight = true));
     }
 
     /// Keeps writers out; `None` if the lock cannot be had within `patience`.
     pub(super) fn hold(&self, patience: Duration) -> Option<Hold> {
-        self.state.flags().wanted = true;
-        self.wake();
         let hold = Hold { state: Arc::clone(&self.state) };
-        let started = Instant::now();
-        while !self.state.flags().held {
-            if started.elapsed() > patience {
-                return None;
-            }
-            sleep(LOCK_STEP);
-        }
-        Some(hold)
-    }
-
-    fn wake(&self) {
-        if let Some(thread) = &self.thread {
-            thread.thread().unpark();
-        }
+        let flags = self.state.change(|flags| flags.wanted = true);
+        let held = self.state.wait(flags, patience, |flags| !flags.held).held;
+        held.then_some(hold)
     }
 }
 
 impl Drop for Brake {
     fn drop(&mut self) {
-        self.state.flags().over = true;
-        self.wake();
+        drop(self.state.change(|flags| flags.over = true));
         // Its connection is closed when this is over. It ends at once, so that this may be waited for anywhere.
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
@@ -122,9 +132,9 @@ impl Drop for Brake {
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        let mut flags = self.state.flags();
-        flags.wanted = false;
-        flags.tight = false;
+        let flags = self.state.change(|flags| (flags.wanted, flags.tight) = (false, false));
+        // Who lets go of it may rely on that writers are let in.
+        drop(self.state.wait(flags, RELEASE, |flags| flags.held));
     }
 }
 
@@ -135,7 +145,7 @@ fn brake(connection: &Connection, state: &State) {
             return;
         }
         if !flags.wanted && wal < LONG {
-            park_timeout(LOOK);
+            drop(state.wait(state.flags(), LOOK, |flags| !flags.wanted && !flags.over));
         // Not to get the lock is no harm.
         } else if keep_out(connection) {
             hold(connection, state);
@@ -164,18 +174,22 @@ fn keep_out(connection: &Connection) -> bool {
 /// writers need not wait for both.
 fn hold(connection: &Connection, state: &State) {
     let started = Instant::now();
+    let mut flags = state.flags();
     loop {
-        let mut flags = state.flags();
         let was_held = flags.held;
         flags.held = flags.wanted && !flags.over && (was_held || started.elapsed() < EARLY);
-        let is_enough = was_held || flags.wanted || flags.over || started.elapsed() >= HOLD;
+        let left = HOLD.saturating_sub(started.elapsed());
+        let is_enough = was_held || flags.wanted || flags.over || left.is_zero();
+        state.changed.notify_all();
         // Nobody may believe in the lock from before it ends.
         if is_enough && !flags.held {
             DatabaseFile::of(connection).unlock_writers();
             return;
         }
-        drop(flags);
-        sleep(LOCK_STEP);
+        flags = match flags.held {
+            true => state.wait(flags, HOLD, |flags| flags.wanted && !flags.over),
+            false => state.wait(flags, left, |flags| !flags.wanted && !flags.over),
+        };
     }
 }
 
