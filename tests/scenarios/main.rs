@@ -20,6 +20,7 @@ mod idle;
 mod journal_mode;
 mod local_state;
 mod lost_commit;
+mod ltx_files;
 mod page_size;
 mod permissions;
 mod points_in_time;

@@ -1,6 +1,7 @@
 //! The command line: which commands there are, and from arguments to one of them.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::iter::Peekable;
 use std::path::PathBuf;
 
 use clap::error::{ContextKind, ContextValue};
@@ -49,6 +50,14 @@ pub(crate) enum Command {
     Restore(restore::Args),
     #[command(alias = "wal")]
     Ltx(ltx::Args),
+    #[command(name = "ltx verify", hide = true)]
+    LtxVerify(ltx::verify::Args),
+    #[command(name = "ltx dump", hide = true)]
+    LtxDump(ltx::dump::Args),
+    #[command(name = "ltx apply", hide = true)]
+    LtxApply(ltx::apply::Args),
+    #[command(name = "ltx diff", hide = true)]
+    LtxDiff(ltx::diff::Args),
     Databases(databases::Args),
     Demo(demo::Args),
     Version(version::Args),
@@ -81,13 +90,16 @@ const LATER: [&str; 9] =
 
 /// Reads the arguments after the program's own name.
 pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation, CliError> {
-    let mut arguments = arguments.into_iter();
+    let mut arguments = arguments.into_iter().peekable();
     let program = built();
-    let Some(name) = arguments.next() else {
+    let Some(name) = next_name(&program, &mut arguments) else {
         return Ok(Invocation::Print { text: help::main_page(&program), success: false });
     };
     match name.to_str() {
-        Some("help" | "-h" | "-help" | "--help") => return help_for(&program, arguments.next()),
+        Some("help" | "-h" | "-help" | "--help") => {
+            let name = next_name(&program, &mut arguments);
+            return help_for(&program, name);
+        }
         Some(flag) if flag.starts_with('-') => {
             return Err(CliError::new(format!("{flag} must be positioned after a command"))
                 .with_try("walstream help"));
@@ -110,6 +122,19 @@ fn built() -> clap::Command {
     let mut program = Program::command();
     program.build();
     program
+}
+
+/// The name of a command: one word, or two where there is a command of two.
+fn next_name(
+    program: &clap::Command,
+    arguments: &mut Peekable<impl Iterator<Item = OsString>>,
+) -> Option<OsString> {
+    let first = arguments.next()?;
+    let both = arguments.peek().map(|second| [first.as_os_str(), second].join(OsStr::new(" ")));
+    match both.filter(|both| program.find_subcommand(both).is_some()) {
+        Some(both) => arguments.next().map(|_| both),
+        None => Some(first),
+    }
 }
 
 fn help_for(program: &clap::Command, name: Option<OsString>) -> Result<Invocation, CliError> {
@@ -175,9 +200,10 @@ mod tests {
 
     #[test]
     fn every_command_explains_itself() {
-        for command in ["replicate", "restore", "ltx", "databases", "demo", "version"] {
+        let commands = ["replicate", "restore", "ltx", "databases", "demo", "version"];
+        for command in commands.into_iter().chain(["ltx verify", "ltx dump", "ltx apply", "ltx diff"]) {
             let page = outcome(&format!("{command} -h"));
-            insta::assert_snapshot!(format!("help-{command}"), page);
+            insta::assert_snapshot!(format!("help-{}", command.replace(' ', "-")), page);
             assert_eq!(page, outcome(&format!("help {command}")));
             assert!(page.lines().all(|line| line.chars().count() <= 80), "{command} has a long line");
         }
@@ -198,6 +224,7 @@ mod tests {
                 "restore -parallelism 0 db",
                 "ltx -level 10 db",
                 "ltx -level x db",
+                "ltx verify -level 0 file",
                 "replicate -log-level loud",
                 "replicate -confg x",
                 "help restor",

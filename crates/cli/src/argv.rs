@@ -75,6 +75,10 @@ impl<'a> Flag<'a> {
         let bytes = argument.as_encoded_bytes();
         let body =
             bytes.strip_prefix(b"--").or_else(|| bytes.strip_prefix(b"-").filter(|b| !b.is_empty()))?;
+        // No flag begins with a digit: this is how long ago something was.
+        if body.first().is_some_and(u8::is_ascii_digit) {
+            return None;
+        }
         let end = body.iter().position(|&byte| byte == b'=').unwrap_or(body.len());
         let name = std::str::from_utf8(&body[..end]).ok()?;
         let skip = bytes.len() - body.len() + end + 1;
@@ -167,6 +171,7 @@ mod tests {
         assert_eq!(read("db -o out").unwrap(), "--o=out -- db");
         assert_eq!(read("db -- -o out").unwrap(), "-- db -o out");
         assert_eq!(read("-").unwrap(), "-- -");
+        assert_eq!(read("-5m -o=-1h30m").unwrap(), "--o=-1h30m -- -5m", "so long ago");
     }
 
     #[test]

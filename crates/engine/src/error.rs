@@ -63,6 +63,14 @@ pub enum EngineError {
         /// What is wrong with it.
         reason: String,
     },
+    /// An LTX file that somebody named is damaged, or does not fit.
+    #[error("{}: {reason}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// Another process replicates this database from the same metadata folder.
     #[error("{}: another walstream process ({owner}) replicates this database; stop it first", path.display())]
     AlreadyOwned {

@@ -1,6 +1,12 @@
 //! `walstream ltx`
 
+pub(crate) mod apply;
+pub(crate) mod diff;
+pub(crate) mod dump;
+pub(crate) mod verify;
+
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use serde::Serialize;
@@ -17,9 +23,14 @@ use crate::output;
 ///
 /// Shows the LTX files that a replica holds: which level they are of, which TXIDs they cover, how large they
 /// are and when they were made. Every max_txid is a state that can be restored with -txid.
+///
+/// With a word of its own as the first argument it works on files: "verify" checks them, "dump" shows what is in
+/// one, "apply" puts them into a database, and "diff" compares two states of a replica. "walstream help ltx verify"
+/// tells more. A database of such a name is ./verify.
 #[derive(Debug, clap::Args)]
 #[command(
-    override_usage = "walstream ltx [flags] DB_PATH\nwalstream ltx [flags] REPLICA_URL",
+    override_usage = "walstream ltx [flags] DB_PATH\nwalstream ltx [flags] REPLICA_URL\n\
+                      walstream ltx verify|dump|apply|diff ...",
     after_help = EXAMPLES
 )]
 pub(crate) struct Args {
@@ -93,6 +104,14 @@ impl From<FileInfo> for Row {
             timestamp: output::seconds(file.created_at),
         }
     }
+}
+
+/// The arguments of a command that works on files, of which there must be some.
+fn paths(arguments: &[OsString], example: &str) -> Result<Vec<PathBuf>, CliError> {
+    if arguments.is_empty() {
+        return Err(CliError::new("LTX file required").with_try(example));
+    }
+    Ok(arguments.iter().map(PathBuf::from).collect())
 }
 
 /// Lists the files.

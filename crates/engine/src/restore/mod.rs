@@ -8,8 +8,10 @@
 //!                                            └─► by_stream (whole files) ──────────┘
 //! ```
 
+mod apply;
 mod by_index;
 mod by_stream;
+mod compare;
 pub(crate) mod delta;
 mod fetch;
 pub(crate) mod mark;
@@ -37,6 +39,8 @@ use self::progress::Meter;
 use self::write::{Output, PageSink};
 use crate::error::EngineError;
 
+pub use self::apply::{Applied, apply};
+pub use self::compare::{ChangedObject, Differences, compare};
 pub use self::plan::{RestorePlan, Target, plan};
 pub use self::points::{Point, points};
 pub use self::progress::{Progress, Unwatched};

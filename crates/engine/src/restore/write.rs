@@ -53,7 +53,7 @@ fn refused(reason: String) -> EngineError {
     EngineError::Output(format!("cannot restore, {reason}"))
 }
 
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = OsString::from(path);
     name.push(suffix);
     PathBuf::from(name)
@@ -224,8 +224,8 @@ fn lock(file: &File, path: &Path) -> Result<(), EngineError> {
     }
 }
 
-/// Opens the temporary file for SQLite. It is ours alone, so nothing is locked and no `-shm` file is made.
-fn open(path: &Path) -> Result<Connection, rusqlite::Error> {
+/// Opens a temporary file for SQLite. It is ours alone, so nothing is locked and no `-shm` file is made.
+pub(super) fn open(path: &Path) -> Result<Connection, rusqlite::Error> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let database = Connection::open_with_flags_and_vfs(path, flags, c"unix-none")?;
     database.pragma_update(None, "locking_mode", "exclusive")?;
