@@ -148,6 +148,40 @@ fn tracked_checksums_are_checked() {
     assert_eq!(fs::read(&other).unwrap(), before);
 }
 
+#[test]
+fn broken_files_are_refused_and_sound_ones_give_what_a_restore_gives() {
+    let synthetic = golden_folder().join("synthetic");
+    let folder = tempfile::tempdir().unwrap();
+    let (applied, restored) = (folder.path().join("applied.db"), folder.path().join("restored.db"));
+    for sound in
+        ["hc-block", "liblz4-frame", "node+ts0", "overlap-1-3-then-2-5", "pageless-shrink", "gap-txid=1"]
+    {
+        let case = synthetic.join(sound);
+        let files = files_below(&case);
+        let files = if sound.starts_with("gap") { level(&case, 0)[..1].to_vec() } else { files };
+        apply(&applied, &files).success();
+        let flags: &[&str] = if files.len() == 1 { &["-txid", "0000000000000001"] } else { &[] };
+        walstream().restore(&file_url(&case), &restored, &[&["-force"], flags].concat());
+        assert_eq!(sha256(&applied), sha256(&restored), "{sound}");
+        fs::remove_file(&applied).unwrap();
+    }
+    for (broken, words) in [
+        ("99-bytes", ".ltx: "),
+        ("bad-file-crc", "file checksum mismatch"),
+        ("gap", "does not continue"),
+        ("no-txid1", "only changes"),
+        ("pageless-grow-gap", "of the pages that it adds"),
+        ("pagesize-mismatch", "page size"),
+        ("snapshot-missing-page", "is missing"),
+        ("tracked-snap-wrong-post", "checksum mismatch"),
+        ("trailing-garbage", "goes on after its trailer"),
+        ("truncated-mid", "cut short"),
+    ] {
+        assert_refused(&apply(&applied, &files_below(&synthetic.join(broken))), &[words]);
+        assert_eq!(files_below(folder.path()), [restored.as_path()], "{broken}");
+    }
+}
+
 /// A shop that was replicated by walstream several times.
 struct Shop {
     folder: TempDir,
