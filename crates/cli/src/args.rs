@@ -8,7 +8,7 @@ use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::argv::{Arguments, normalise};
-use crate::commands::{databases, demo, ltx, replicate, restore, version};
+use crate::commands::{databases, demo, ltx, replicate, restore, verify, version};
 use crate::error::{CliError, nearest};
 use crate::help;
 
@@ -59,6 +59,7 @@ pub(crate) enum Command {
     #[command(name = "ltx diff", hide = true)]
     LtxDiff(ltx::diff::Args),
     Databases(databases::Args),
+    Verify(verify::Args),
     Demo(demo::Args),
     Version(version::Args),
 }
@@ -202,6 +203,7 @@ mod tests {
     fn every_command_explains_itself() {
         let commands = ["replicate", "restore", "ltx", "databases", "demo", "version"];
         for command in commands.into_iter().chain(["ltx verify", "ltx dump", "ltx apply", "ltx diff"]) {
+        for command in ["replicate", "restore", "ltx", "databases", "verify", "demo", "version"] {
             let page = outcome(&format!("{command} -h"));
             insta::assert_snapshot!(format!("help-{}", command.replace(' ', "-")), page);
             assert_eq!(page, outcome(&format!("help {command}")));

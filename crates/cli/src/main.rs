@@ -28,7 +28,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use args::{Command, Invocation};
-use commands::{databases, demo, ltx, replicate, restore, version};
+use commands::{databases, demo, ltx, replicate, restore, verify, version};
 use error::CliError;
 
 fn main() -> ExitCode {
@@ -60,6 +60,7 @@ fn run(invocation: Invocation) -> Result<ExitCode, CliError> {
         Command::LtxApply(args) => ltx::apply::run(&args).map(done),
         Command::LtxDiff(args) => block_on(ltx::diff::run(args)).map(done),
         Command::Databases(args) => databases::run(&args).map(done),
+        Command::Verify(args) => block_on(verify::run(args)).map(done),
         Command::Demo(args) => block_on(demo::run(args)).map(done),
         Command::Version(args) => version::run(&args).map(done),
     }

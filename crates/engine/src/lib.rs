@@ -28,6 +28,7 @@ mod stream;
 mod testing;
 mod trouble;
 mod upload;
+pub mod verify;
 mod watch;
 
 pub use capture::admit::is_database;

@@ -6,6 +6,7 @@ mod follow;
 pub(crate) mod ltx;
 pub(crate) mod replicate;
 pub(crate) mod restore;
+pub(crate) mod verify;
 pub(crate) mod version;
 
 use std::ffi::{OsStr, OsString};

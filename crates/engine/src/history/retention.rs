@@ -54,8 +54,8 @@ fn compacted(l1: &[FileInfo], snapshots: &[FileInfo], too_young: Timestamp) -> V
     old_enough.map(|file| file.txids).collect()
 }
 
-/// The same TXIDs in as few ranges as possible, in order.
-fn joined(ranges: &[TxidRange]) -> Vec<TxidRange> {
+/// The same TXIDs, which come in order, in as few ranges as possible.
+pub(crate) fn joined(ranges: &[TxidRange]) -> Vec<TxidRange> {
     let mut joined: Vec<TxidRange> = Vec::new();
     for &range in ranges {
         match joined.pop() {

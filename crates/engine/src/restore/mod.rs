@@ -15,13 +15,14 @@ mod compare;
 pub(crate) mod delta;
 mod fetch;
 pub(crate) mod mark;
+mod newest;
 mod pages;
 pub mod plan;
 pub mod points;
 mod progress;
 #[cfg(test)]
-mod tests;
-mod v3;
+pub(crate) mod tests;
+pub(crate) mod v3;
 mod write;
 
 use std::path::PathBuf;
@@ -41,6 +42,7 @@ use crate::error::EngineError;
 
 pub use self::apply::{Applied, apply};
 pub use self::compare::{ChangedObject, Differences, compare};
+pub(crate) use self::newest::newest_whole_state;
 pub use self::plan::{RestorePlan, Target, plan};
 pub use self::points::{Point, points};
 pub use self::progress::{Progress, Unwatched};

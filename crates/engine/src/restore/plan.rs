@@ -195,6 +195,21 @@ pub fn choose(listing: &[FileInfo], target: &Target) -> Result<Vec<FileInfo>, Pl
     }
 }
 
+/// Every TXID to which [`choose`] finds a way, in order: the end of each chain of files that begins at TXID 1.
+pub fn reachable(files: &[FileInfo]) -> Vec<Txid> {
+    let usable = files.iter().filter(|file| file.level != Level::SNAPSHOT || is_full_snapshot(file));
+    let mut spans: Vec<TxidRange> = usable.map(|file| file.txids).collect();
+    spans.sort_by_key(|&span| span.max());
+    let (mut states, mut last) = (Vec::new(), Txid::ZERO);
+    for span in spans {
+        if span.max() > last && span.min() <= last.next() {
+            last = span.max();
+            states.push(last);
+        }
+    }
+    states
+}
+
 fn is_full_snapshot(file: &FileInfo) -> bool {
     file.level == Level::SNAPSHOT && file.txids.is_snapshot()
 }
@@ -478,6 +493,7 @@ mod tests {
                 }
             }
             prop_assert_eq!(choose(&listing, &txid(wanted)).is_ok(), reachable.contains(&wanted));
+            prop_assert_eq!(super::reachable(&listing).contains(&Txid::new(wanted)), reachable.contains(&wanted));
         }
     }
 }

@@ -14,17 +14,17 @@ use walstream_storage::{FileConfig, ReplicaClient, ReplicaConfig, connect};
 use super::{Desk, rolling, set_time};
 use crate::restore::{Target, Verified};
 
-const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden");
+pub(crate) const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden");
 
 /// A copy of a golden replica in which each file has its time.
-pub(super) struct Golden {
+pub(crate) struct Golden {
     manifest: Value,
     folder: PathBuf,
     copy: TempDir,
 }
 
 impl Golden {
-    pub(super) fn open(name: &str) -> Self {
+    pub(crate) fn open(name: &str) -> Self {
         let folder = Path::new(GOLDEN).join(name);
         let manifest = fs::read_to_string(folder.join("manifest.json")).unwrap();
         let golden = Golden {
@@ -43,16 +43,16 @@ impl Golden {
         golden
     }
 
-    pub(super) fn client(&self) -> Arc<dyn ReplicaClient> {
+    pub(crate) fn client(&self) -> Arc<dyn ReplicaClient> {
         client_of(&self.replica())
     }
 
     /// The copy that a test may change.
-    pub(super) fn replica(&self) -> PathBuf {
+    pub(crate) fn replica(&self) -> PathBuf {
         self.copy.path().join("replica")
     }
 
-    pub(super) fn final_database(&self) -> Vec<u8> {
+    pub(crate) fn final_database(&self) -> Vec<u8> {
         fs::read(self.folder.join("final.db")).unwrap()
     }
 
@@ -64,7 +64,7 @@ impl Golden {
     }
 }
 
-fn client_of(folder: &Path) -> Arc<dyn ReplicaClient> {
+pub(crate) fn client_of(folder: &Path) -> Arc<dyn ReplicaClient> {
     connect(&ReplicaConfig::File(FileConfig { path: Some(folder.to_owned()), access: None })).unwrap()
 }
 

@@ -2,9 +2,9 @@
 
 mod delta;
 mod faults;
-mod golden;
+pub(crate) mod golden;
 mod histories;
-mod model;
+pub(crate) mod model;
 mod output;
 mod v3;
 

@@ -13,7 +13,7 @@ use crate::testing::MemoryReplica;
 
 /// One state: the size in pages, and what each page is filled with.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct State {
+pub(crate) struct State {
     commit: u32,
     pages: BTreeMap<u32, u8>,
 }
@@ -45,7 +45,7 @@ impl State {
     }
 
     /// The file that a restore must give.
-    pub(super) fn image(&self, page_size: PageSize) -> Vec<u8> {
+    pub(crate) fn image(&self, page_size: PageSize) -> Vec<u8> {
         self.pages.values().flat_map(|&byte| content(page_size, byte)).collect()
     }
 }
@@ -56,35 +56,35 @@ fn content(page_size: PageSize, byte: u8) -> Vec<u8> {
 }
 
 /// A database with its replica.
-pub(super) struct Model {
-    pub(super) page_size: PageSize,
+pub(crate) struct Model {
+    pub(crate) page_size: PageSize,
     /// Whether files carry the rolling checksum, as walstream's do and Litestream's do not.
-    pub(super) lineage: bool,
+    pub(crate) lineage: bool,
     /// State of each TXID; TXID 0 is the empty database.
-    pub(super) states: Vec<State>,
-    pub(super) replica: Arc<MemoryReplica>,
+    pub(crate) states: Vec<State>,
+    pub(crate) replica: Arc<MemoryReplica>,
 }
 
 impl Model {
-    pub(super) fn new(page_size: u32, lineage: bool) -> Self {
+    pub(crate) fn new(page_size: u32, lineage: bool) -> Self {
         let page_size = PageSize::new(page_size).unwrap();
         Model { page_size, lineage, states: vec![State::default()], replica: Arc::default() }
     }
 
-    pub(super) fn client(&self) -> Arc<dyn ReplicaClient> {
+    pub(crate) fn client(&self) -> Arc<dyn ReplicaClient> {
         Arc::clone(&self.replica) as Arc<dyn ReplicaClient>
     }
 
-    pub(super) fn newest(&self) -> u64 {
+    pub(crate) fn newest(&self) -> u64 {
         self.states.len() as u64 - 1
     }
 
-    pub(super) fn image(&self, txid: u64) -> Vec<u8> {
+    pub(crate) fn image(&self, txid: u64) -> Vec<u8> {
         self.states[txid as usize].image(self.page_size)
     }
 
     /// Changes the database and stores the change at level 0.
-    pub(super) fn commit(&mut self, pages: u32, written: &[(u32, u8)]) {
+    pub(crate) fn commit(&mut self, pages: u32, written: &[(u32, u8)]) {
         let written: BTreeMap<u32, u8> = written.iter().copied().collect();
         let before = self.states.last().unwrap();
         self.states.push(before.after(pages, &written));
@@ -93,25 +93,25 @@ impl Model {
     }
 
     /// Stores what changed in these TXIDs in a file of its own.
-    pub(super) fn store(&self, level: u8, min: u64, max: u64) {
+    pub(crate) fn store(&self, level: u8, min: u64, max: u64) {
         let bytes = self.file(min, max);
         self.put(level, min, max, bytes);
     }
 
     /// Stores the merged level-0 files of these TXIDs.
-    pub(super) fn compact(&self, level: u8, min: u64, max: u64) {
+    pub(crate) fn compact(&self, level: u8, min: u64, max: u64) {
         let files: Vec<Vec<u8>> = (min..=max).map(|txid| self.file(txid, txid)).collect();
         let inputs = files.iter().map(|file| Decoder::new(&file[..]).unwrap()).collect();
         let (bytes, _) = merge(inputs, Vec::new()).unwrap();
         self.put(level, min, max, bytes);
     }
 
-    pub(super) fn put(&self, level: u8, min: u64, max: u64, bytes: Vec<u8>) {
+    pub(crate) fn put(&self, level: u8, min: u64, max: u64, bytes: Vec<u8>) {
         self.replica.insert(Level::new(level).unwrap(), range(min, max), time(max), bytes);
     }
 
     /// The bytes of a file that holds what changed in these TXIDs.
-    pub(super) fn file(&self, min: u64, max: u64) -> Vec<u8> {
+    pub(crate) fn file(&self, min: u64, max: u64) -> Vec<u8> {
         let (before, after) = (&self.states[min as usize - 1], &self.states[max as usize]);
         let known = |state: &State| self.lineage.then(|| state.rolling(self.page_size));
         let header = Header {
@@ -133,17 +133,17 @@ impl Model {
     }
 }
 
-pub(super) fn range(min: u64, max: u64) -> TxidRange {
+pub(crate) fn range(min: u64, max: u64) -> TxidRange {
     TxidRange::new(Txid::new(min), Txid::new(max)).unwrap()
 }
 
 /// A second for each TXID.
-pub(super) fn time(txid: u64) -> Timestamp {
+pub(crate) fn time(txid: u64) -> Timestamp {
     Timestamp::from_millis(txid as i64 * 1000)
 }
 
 /// A snapshot, TXID 1, of a database file with 4096-byte pages.
-pub(super) fn snapshot_of(database: &[u8]) -> Vec<u8> {
+pub(crate) fn snapshot_of(database: &[u8]) -> Vec<u8> {
     let page_size = PageSize::new(4096).unwrap();
     let header = Header {
         page_size,

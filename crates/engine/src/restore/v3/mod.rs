@@ -5,6 +5,7 @@
 //! by SQLite. A hole in that row is an error that says what is missing.
 
 mod apply;
+mod check;
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -24,6 +25,9 @@ use super::progress::{Counts, Meter};
 use super::write::Output;
 use super::{RestoreOptions, Restored, Target, Verified};
 use crate::error::EngineError;
+
+pub(crate) use self::check::check;
+pub use self::check::{LegacyDamage, LegacyReport};
 
 /// Every object of version 0.3 in the place of a replica.
 pub(super) async fn list(client: &dyn ReplicaClient) -> Result<Vec<LegacyObject>, EngineError> {
@@ -139,7 +143,8 @@ pub(super) async fn restore(
     let location = client.location();
     meter.planned(backup.objects().map(|object| object.size).fold(0, u64::saturating_add), 0);
     let created_at = backup.objects().map(|object| object.created_at).max().unwrap_or_default();
-    let ranges = fetch_ahead(client, &backup, meter.counts(), options.parallelism.max(1));
+    let objects = backup.objects().cloned().collect();
+    let ranges = fetch_ahead(client, objects, meter.counts(), options.parallelism.max(1));
     let (chunks, received) = mpsc::channel(1);
     let (path, check) = (options.output.clone(), options.integrity_check);
     let applied = spawn_blocking(move || {
@@ -161,11 +166,10 @@ pub(super) async fn restore(
 /// The bytes of all objects, one after the other, with several ranges on their way.
 fn fetch_ahead(
     client: &Arc<dyn ReplicaClient>,
-    backup: &Backup,
+    objects: Vec<LegacyObject>,
     counts: Arc<Counts>,
     parallelism: usize,
 ) -> impl Stream<Item = Result<Bytes, EngineError>> + use<> {
-    let objects: Vec<LegacyObject> = backup.objects().cloned().collect();
     let ranges = objects.into_iter().flat_map(|object| {
         let (size, object) = (object.size, Arc::new(object));
         let starts = (0..size.div_ceil(RANGE)).map(|n| n * RANGE);

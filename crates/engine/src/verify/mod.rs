@@ -1,0 +1,156 @@
+//! Proof that a replica can be restored, without restoring it.
+//!
+//! Invariant: what is called sound was read to its last byte and agrees with its own checksums, and a state is called
+//! restorable only if sound files lead to it. Nothing is written to the replica.
+//!
+//! | question | module |
+//! |---|---|
+//! | is each file what was written? | `contents` |
+//! | do the files of one history fit each other? | `lineage` |
+//! | is each level whole? | [`levels`] |
+//! | which states do they lead to, and what is missing? | [`chain`] |
+//! | what comes of it | [`report`] |
+
+pub mod chain;
+mod contents;
+pub mod levels;
+mod lineage;
+pub mod report;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use futures::stream::{self, StreamExt, TryStreamExt};
+use futures::try_join;
+use walstream_ltx::{Header, Level, Txid, TxidRange};
+use walstream_storage::{FileInfo, ReplicaClient};
+
+use self::contents::Content;
+use self::report::{Damage, Report, State};
+use crate::error::EngineError;
+use crate::restore::plan::{self, Target};
+use crate::restore::{self, IntegrityCheck, RestoreOptions, Unwatched, v3};
+
+/// Files that are read at the same time.
+const FILES_AT_ONCE: usize = 4;
+/// Files that vanish while they are to be read are those that retention deletes. It never deletes that fast for long.
+const LOOKS: usize = 8;
+
+/// How thoroughly to look.
+#[derive(Clone, Debug, Default)]
+pub struct VerifyOptions {
+    /// Restore the newest state to this path, have SQLite check all of it, and remove it again.
+    pub deep: Option<PathBuf>,
+}
+
+/// Reads everything that a replica holds and tells what can be restored from it. An error means that the replica could
+/// not be read, or holds nothing; what is wrong with it is in the report.
+pub async fn verify(client: &Arc<dyn ReplicaClient>, options: &VerifyOptions) -> Result<Report, EngineError> {
+    let (read, legacy) = try_join!(read_all(client), v3::check(client))?;
+    if read.is_empty() && legacy.objects == 0 {
+        return Err(EngineError::NoBackup { location: client.location() });
+    }
+    let mut report = judge(client, read).await?;
+    report.legacy = Some(legacy).filter(|legacy| legacy.objects > 0);
+    if let Some(path) = &options.deep {
+        report.deep = Some(deep(client, path).await?);
+    }
+    Ok(report)
+}
+
+/// Every file of a listing, and what reading it showed.
+type Contents = BTreeMap<(Level, TxidRange), (FileInfo, Content)>;
+
+/// Reads every file. Those that a daemon deletes meanwhile are no damage: then the replica is listed anew, and what is
+/// new in it is read as well.
+async fn read_all(client: &Arc<dyn ReplicaClient>) -> Result<Contents, EngineError> {
+    let mut read = Contents::new();
+    for _ in 0..LOOKS {
+        let listing = plan::list(&**client, &Target::Latest).await?;
+        let mut known = std::mem::take(&mut read);
+        let mut unread = Vec::new();
+        for file in listing {
+            match known.remove(&(file.level, file.txids)) {
+                Some((_, Content::Vanished)) | None => unread.push(file),
+                Some(found) => _ = read.insert((file.level, file.txids), found),
+            }
+        }
+        let reading = unread.into_iter().map(|file| async {
+            let content = contents::read(client, &file).await?;
+            Ok::<_, EngineError>(((file.level, file.txids), (file, content)))
+        });
+        let found: Vec<_> = stream::iter(reading).buffer_unordered(FILES_AT_ONCE).try_collect().await?;
+        read.extend(found);
+        if !read.values().any(|(_, content)| matches!(content, Content::Vanished)) {
+            break;
+        }
+    }
+    Ok(read)
+}
+
+/// Puts together what the files say.
+async fn judge(client: &Arc<dyn ReplicaClient>, read: Contents) -> Result<Report, EngineError> {
+    let (mut listed, mut sound, mut headers, mut damaged) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for (file, content) in read.into_values() {
+        listed.push(file.clone());
+        match content {
+            Content::Sound(header) => {
+                // The time of capture, where a store only knows that of the upload.
+                sound.push(FileInfo { created_at: header.timestamp, ..file });
+                headers.push((file.level, *header));
+            }
+            Content::Damaged(reason) => damaged.push(Damage { file, reason }),
+            Content::Vanished => damaged.push(Damage { file, reason: "it is listed but not there".into() }),
+        }
+    }
+    let chain = chain::judge(&listed, &sound);
+    let newest = restore::newest_whole_state(client, &sound).await?;
+    let time = |txid: Txid| {
+        let files = sound.iter().filter(|file| file.txids.max() == txid);
+        State { txid, created_at: files.map(|file| file.created_at).min().unwrap_or_default() }
+    };
+    Ok(Report {
+        location: client.location(),
+        levels: report::count(&listed),
+        without_digest: headers.iter().filter(|(_, header)| !has_digest(header)).count(),
+        damaged,
+        disagreements: lineage::disagreements(&headers),
+        findings: levels::look(&listed),
+        stretches: chain
+            .stretches
+            .iter()
+            .map(|stretch| (time(stretch.first), time(stretch.last), stretch.states))
+            .collect(),
+        holes: chain.holes,
+        unreachable: chain.unreachable,
+        listed: listed.iter().map(|file| file.txids.max()).max().unwrap_or(Txid::ZERO),
+        newest: newest.map(time),
+        legacy: None,
+        deep: None,
+    })
+}
+
+fn has_digest(header: &Header) -> bool {
+    header.lineage.post_apply.is_some() || header.tracked
+}
+
+/// Restores the newest state and takes it away again.
+async fn deep(client: &Arc<dyn ReplicaClient>, path: &std::path::Path) -> Result<report::Deep, EngineError> {
+    let options = RestoreOptions { integrity_check: IntegrityCheck::Full, ..RestoreOptions::new(path) };
+    match restore::restore(Arc::clone(client), &options, &Unwatched).await {
+        Ok(restored) => {
+            tokio::fs::remove_file(path).await.map_err(EngineError::io("remove", path))?;
+            Ok(Ok(restored))
+        }
+        Err(
+            error @ (EngineError::Storage(_)
+            | EngineError::Io { .. }
+            | EngineError::Output(_)
+            | EngineError::TaskLost(_)),
+        ) => Err(error),
+        Err(error) => Ok(Err(error.to_string())),
+    }
+}
