@@ -35,6 +35,7 @@ mod sizes;
 mod twin_changes;
 mod two_writers;
 mod untouched;
+mod verify;
 mod wake_up;
 mod wal_gone;
 

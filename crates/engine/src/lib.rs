@@ -7,7 +7,8 @@
 //! ```
 //!
 //! Read the folders in that order. Each stage has one entry point, and nothing flows back but a position.
-//! `database` is the only place that ties the stages of one database together, `fleet` runs many.
+//! `database` is the only place that ties the stages of one database together, `fleet` runs many. `verify` reads what all of
+//! them have left on a replica.
 
 mod background;
 mod capture;
