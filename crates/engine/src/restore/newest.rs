@@ -4,12 +4,12 @@
 
 use std::sync::Arc;
 
-use walstream_ltx::Txid;
 use walstream_storage::{FileInfo, ReplicaClient};
 
 use super::by_index;
 use super::fetch::Source;
-use super::plan::{Target, choose, reachable};
+use super::plan::{Target, choose};
+use super::points::{Point, of_files};
 use super::progress::Counts;
 use crate::error::EngineError;
 
@@ -21,10 +21,10 @@ const PARALLELISM: usize = 8;
 pub(crate) async fn newest_whole_state(
     client: &Arc<dyn ReplicaClient>,
     files: &[FileInfo],
-) -> Result<Option<Txid>, EngineError> {
+) -> Result<Option<Point>, EngineError> {
     let mut files = files.to_vec();
-    while let Some(&newest) = reachable(&files).last() {
-        let Ok(plan) = choose(&files, &Target::Txid(newest)) else { return Ok(None) };
+    while let Some(newest) = of_files(&files).pop() {
+        let Ok(plan) = choose(&files, &Target::Txid(newest.txid)) else { return Ok(None) };
         match open(client, plan).await {
             Ok(()) => return Ok(Some(newest)),
             Err(EngineError::Damaged { level, txids, .. }) => {

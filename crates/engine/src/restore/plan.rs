@@ -118,7 +118,7 @@ pub async fn plan(client: &dyn ReplicaClient, target: &Target) -> Result<Restore
 }
 
 /// The files of every level, with times as exact as the target needs them.
-pub(crate) async fn list(client: &dyn ReplicaClient, target: &Target) -> Result<Vec<FileInfo>, EngineError> {
+pub(super) async fn list(client: &dyn ReplicaClient, target: &Target) -> Result<Vec<FileInfo>, EngineError> {
     let times = match target {
         Target::At(_) => TimestampSource::Exact,
         Target::Latest | Target::Txid(_) => TimestampSource::Listing,
@@ -127,7 +127,7 @@ pub(crate) async fn list(client: &dyn ReplicaClient, target: &Target) -> Result<
 }
 
 /// The files of every level.
-pub(super) async fn list_all(
+pub(crate) async fn list_all(
     client: &dyn ReplicaClient,
     times: TimestampSource,
 ) -> Result<Vec<FileInfo>, EngineError> {
@@ -193,21 +193,6 @@ pub fn choose(listing: &[FileInfo], target: &Target) -> Result<Vec<FileInfo>, Pl
         _ if chosen.is_empty() => Err(too_early(listing)),
         _ => Ok(chosen.into_iter().cloned().collect()),
     }
-}
-
-/// Every TXID to which [`choose`] finds a way, in order: the end of each chain of files that begins at TXID 1.
-pub fn reachable(files: &[FileInfo]) -> Vec<Txid> {
-    let usable = files.iter().filter(|file| file.level != Level::SNAPSHOT || is_full_snapshot(file));
-    let mut spans: Vec<TxidRange> = usable.map(|file| file.txids).collect();
-    spans.sort_by_key(|&span| span.max());
-    let (mut states, mut last) = (Vec::new(), Txid::ZERO);
-    for span in spans {
-        if span.max() > last && span.min() <= last.next() {
-            last = span.max();
-            states.push(last);
-        }
-    }
-    states
 }
 
 fn is_full_snapshot(file: &FileInfo) -> bool {
@@ -493,7 +478,6 @@ mod tests {
                 }
             }
             prop_assert_eq!(choose(&listing, &txid(wanted)).is_ok(), reachable.contains(&wanted));
-            prop_assert_eq!(super::reachable(&listing).contains(&Txid::new(wanted)), reachable.contains(&wanted));
         }
     }
 }

@@ -52,7 +52,7 @@ fn all(files: &[FileInfo], legacy: &[LegacyObject]) -> Vec<Point> {
 }
 
 /// The TXIDs at which a chain of files ends, in order.
-pub(super) fn of_files(files: &[FileInfo]) -> Vec<Point> {
+pub(crate) fn of_files(files: &[FileInfo]) -> Vec<Point> {
     let usable = files.iter().filter(|file| file.level != Level::SNAPSHOT || file.txids.is_snapshot());
     let mut by_end: BTreeMap<Txid, Vec<&FileInfo>> = BTreeMap::new();
     usable.for_each(|file| by_end.entry(file.txids.max()).or_default().push(file));

@@ -3,19 +3,35 @@
 //! Invariant: the states are exactly those for which the restore planner finds a plan. A hole is a TXID that no
 //! file holds but a snapshot that goes beyond it; what was compacted into a longer file is no hole.
 
-use walstream_ltx::{Level, Txid, TxidRange};
+use walstream_ltx::{Level, Timestamp, Txid, TxidRange};
 use walstream_storage::FileInfo;
 
 use crate::history::retention::joined;
-use crate::restore::plan::reachable;
+use crate::restore::Point;
+use crate::restore::points::of_files;
+
+/// A state of the database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct State {
+    /// Its number.
+    pub txid: Txid,
+    /// When it was captured.
+    pub created_at: Timestamp,
+}
+
+impl From<&Point> for State {
+    fn from(point: &Point) -> Self {
+        State { txid: point.txid, created_at: point.created_at }
+    }
+}
 
 /// A row of states without a hole between them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stretch {
     /// The oldest of them.
-    pub first: Txid,
+    pub first: State,
     /// The newest of them.
-    pub last: Txid,
+    pub last: State,
     /// How many there are.
     pub states: usize,
 }
@@ -33,13 +49,13 @@ pub struct Chain {
 
 /// Judges what is `listed` by the files among it that are `sound`.
 pub fn judge(listed: &[FileInfo], sound: &[FileInfo]) -> Chain {
-    let states = reachable(sound);
+    let states: Vec<State> = of_files(sound).iter().map(State::from).collect();
     let held = joined(&changes(sound));
     let newest = listed.iter().map(|file| file.txids.max()).max().unwrap_or(Txid::ZERO);
     let mut chain = Chain { unreachable: unreachable(listed, sound, &states), ..Chain::default() };
     for &state in &states {
         let missing = match chain.stretches.last() {
-            Some(stretch) => missing_between(stretch.last, state, &held),
+            Some(stretch) => missing_between(stretch.last.txid, state.txid, &held),
             None => Vec::new(),
         };
         match chain.stretches.last_mut() {
@@ -50,14 +66,14 @@ pub fn judge(listed: &[FileInfo], sound: &[FileInfo]) -> Chain {
         }
         chain.holes.extend(missing);
     }
-    let end = states.last().copied().unwrap_or(Txid::ZERO);
+    let end = states.last().map_or(Txid::ZERO, |state| state.txid);
     chain.holes.extend(missing_between(end, newest.next(), &held));
     chain
 }
 
 /// Every end of a file that is not among the `states` and should be. Not expected are those before the oldest snapshot,
 /// which the retention has left over, and those that lie within a file that leads beyond them.
-fn unreachable(listed: &[FileInfo], sound: &[FileInfo], states: &[Txid]) -> Vec<Txid> {
+fn unreachable(listed: &[FileInfo], sound: &[FileInfo], states: &[State]) -> Vec<Txid> {
     let snapshots = listed.iter().filter(|file| file.level == Level::SNAPSHOT && file.txids.is_snapshot());
     let floor = snapshots.map(|file| file.txids.max()).min().unwrap_or(Txid::ZERO);
     let mut ends: Vec<Txid> =
@@ -65,7 +81,8 @@ fn unreachable(listed: &[FileInfo], sound: &[FileInfo], states: &[Txid]) -> Vec<
     ends.sort();
     ends.dedup();
 
-    let (mut states, mut spans) = (states.iter().copied().peekable(), changes(sound).into_iter().peekable());
+    let (mut states, mut spans) =
+        (states.iter().map(|state| state.txid).peekable(), changes(sound).into_iter().peekable());
     let (mut before, mut reach) = (Txid::ZERO, Txid::ZERO);
     ends.retain(|&end| {
         while let Some(state) = states.next_if(|&state| state < end) {
@@ -108,7 +125,6 @@ fn before(from: Txid, end: Txid) -> Option<TxidRange> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use walstream_ltx::Timestamp;
 
     use super::*;
     use crate::restore::plan::{Target, choose};
@@ -123,7 +139,9 @@ mod tests {
     }
 
     fn stretch(first: u64, last: u64, states: usize) -> Stretch {
-        Stretch { first: Txid::new(first), last: Txid::new(last), states }
+        let [first, last] =
+            [first, last].map(|txid| State { txid: Txid::new(txid), created_at: Timestamp::default() });
+        Stretch { first, last, states }
     }
 
     fn single(level: u8, txids: impl IntoIterator<Item = u64>) -> Vec<FileInfo> {
@@ -211,18 +229,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_states_are_those_for_which_there_is_a_plan(
+        fn what_cannot_be_restored_is_explained_by_a_hole_before_it(
             files in proptest::collection::vec(any_file(), 1..24),
         ) {
-            let states = reachable(&files);
-            for txid in (1..31).map(Txid::new) {
-                let planned = choose(&files, &Target::Txid(txid)).is_ok();
-                prop_assert_eq!(states.contains(&txid), planned, "{}", txid);
-            }
             let chain = judge(&files, &files);
+            let states = of_files(&files);
             prop_assert_eq!(chain.stretches.iter().map(|stretch| stretch.states).sum::<usize>(), states.len());
-            prop_assert!(chain.unreachable.iter().all(|txid| !states.contains(txid)));
-            // What nothing leads to is explained by a hole before it.
+            prop_assert!(chain.unreachable.iter().all(|&txid| choose(&files, &Target::Txid(txid)).is_err()));
             let first_hole = chain.holes.first().map(|&hole| hole.min());
             prop_assert!(chain.unreachable.iter().all(|&txid| first_hole.is_some_and(|hole| hole <= txid)));
         }

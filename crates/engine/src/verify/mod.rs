@@ -26,12 +26,13 @@ use std::sync::Arc;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use futures::try_join;
 use walstream_ltx::{Header, Level, Txid, TxidRange};
-use walstream_storage::{FileInfo, ReplicaClient};
+use walstream_storage::{FileInfo, ReplicaClient, TimestampSource};
 
+use self::chain::State;
 use self::contents::Content;
-use self::report::{Damage, Report, State};
+use self::report::{Damage, Report};
 use crate::error::EngineError;
-use crate::restore::plan::{self, Target};
+use crate::restore::plan;
 use crate::restore::{self, IntegrityCheck, RestoreOptions, Unwatched, v3};
 
 /// Files that are read at the same time.
@@ -69,7 +70,7 @@ type Contents = BTreeMap<(Level, TxidRange), (FileInfo, Content)>;
 async fn read_all(client: &Arc<dyn ReplicaClient>) -> Result<Contents, EngineError> {
     let mut read = Contents::new();
     for _ in 0..LOOKS {
-        let listing = plan::list(&**client, &Target::Latest).await?;
+        let listing = plan::list_all(&**client, TimestampSource::Listing).await?;
         let mut known = std::mem::take(&mut read);
         let mut unread = Vec::new();
         for file in listing {
@@ -108,10 +109,6 @@ async fn judge(client: &Arc<dyn ReplicaClient>, read: Contents) -> Result<Report
     }
     let chain = chain::judge(&listed, &sound);
     let newest = restore::newest_whole_state(client, &sound).await?;
-    let time = |txid: Txid| {
-        let files = sound.iter().filter(|file| file.txids.max() == txid);
-        State { txid, created_at: files.map(|file| file.created_at).min().unwrap_or_default() }
-    };
     Ok(Report {
         location: client.location(),
         levels: report::count(&listed),
@@ -119,15 +116,11 @@ async fn judge(client: &Arc<dyn ReplicaClient>, read: Contents) -> Result<Report
         damaged,
         disagreements: lineage::disagreements(&headers),
         findings: levels::look(&listed),
-        stretches: chain
-            .stretches
-            .iter()
-            .map(|stretch| (time(stretch.first), time(stretch.last), stretch.states))
-            .collect(),
+        stretches: chain.stretches,
         holes: chain.holes,
         unreachable: chain.unreachable,
         listed: listed.iter().map(|file| file.txids.max()).max().unwrap_or(Txid::ZERO),
-        newest: newest.map(time),
+        newest: newest.as_ref().map(State::from),
         legacy: None,
         deep: None,
     })

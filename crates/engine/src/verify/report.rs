@@ -1,8 +1,9 @@
 //! What a look at a replica comes to.
 
-use walstream_ltx::{Level, Timestamp, Txid, TxidRange};
+use walstream_ltx::{Level, Txid, TxidRange};
 use walstream_storage::FileInfo;
 
+use super::chain::{State, Stretch};
 use super::levels::Finding;
 use crate::restore::Restored;
 pub use crate::restore::v3::{LegacyDamage, LegacyReport};
@@ -25,15 +26,6 @@ pub struct Disagreement {
     pub one: (Level, TxidRange),
     /// Level and TXIDs of the other.
     pub other: (Level, TxidRange),
-}
-
-/// A state of the database.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct State {
-    /// Its number.
-    pub txid: Txid,
-    /// When it was captured.
-    pub created_at: Timestamp,
 }
 
 /// How much a level holds.
@@ -65,8 +57,8 @@ pub struct Report {
     pub disagreements: Vec<Disagreement>,
     /// What is odd about the names. It matters only where it makes a hole.
     pub findings: Vec<Finding>,
-    /// The states that can be restored: first, last, and how many, for each row of them without a hole.
-    pub stretches: Vec<(State, State, usize)>,
+    /// The states that can be restored, oldest first.
+    pub stretches: Vec<Stretch>,
     /// TXIDs that no file holds.
     pub holes: Vec<TxidRange>,
     /// States that the listing promises and that cannot be restored.

@@ -7,6 +7,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use walstream_ltx::{Encoder, Pgno};
 
+use super::chain::Stretch;
 use super::*;
 use crate::restore::tests::golden::{GOLDEN, Golden, client_of};
 use crate::restore::tests::model::{Model, range, time};
@@ -108,7 +109,7 @@ async fn a_replica_of_walstream_is_proven_by_digests() {
     let report = deep_report(&replica().client()).await;
     assert_eq!(report.without_digest, 0);
     assert_eq!(report.listed, Txid::new(12));
-    let [(first, last, states)] = report.stretches[..] else { panic!("{:?}", report.stretches) };
+    let [Stretch { first, last, states }] = report.stretches[..] else { panic!("{:?}", report.stretches) };
     assert_eq!((first.txid.get(), last.txid.get(), states), (1, 12, 12));
 }
 

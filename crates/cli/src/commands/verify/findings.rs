@@ -2,8 +2,9 @@
 
 use serde::Serialize;
 use walstream_engine::restore::{Restored, Verified};
+use walstream_engine::verify::chain::Stretch;
 use walstream_engine::verify::levels::Finding;
-use walstream_engine::verify::report::{Damage, Deep, Disagreement, LegacyReport, LevelCount, Report, State};
+use walstream_engine::verify::report::{Damage, Deep, Disagreement, LegacyReport, LevelCount, Report};
 use walstream_ltx::{FileName, Level, TxidRange};
 
 use crate::output;
@@ -130,7 +131,7 @@ impl Findings {
             newest: Newest {
                 listed_txid: report.listed.to_string(),
                 restorable_txid: report.newest.map(|state| state.txid.to_string()),
-                timestamp: report.newest.map(|state| output::seconds(state.created_at)),
+                timestamp: report.newest.map(|state| output::millis(state.created_at)),
             },
             legacy: report.legacy.as_ref().map(legacy),
             deep: report.deep.as_ref().map(deep),
@@ -184,11 +185,11 @@ fn findings(report: &Report) -> Vec<FindingRow> {
     report.findings.iter().map(row).collect()
 }
 
-fn stretch(&(first, last, states): &(State, State, usize)) -> StretchRow {
+fn stretch(&Stretch { first, last, states }: &Stretch) -> StretchRow {
     StretchRow {
         txids: Range { min_txid: first.txid.to_string(), max_txid: last.txid.to_string() },
-        from: output::seconds(first.created_at),
-        to: output::seconds(last.created_at),
+        from: output::millis(first.created_at),
+        to: output::millis(last.created_at),
         states,
     }
 }
@@ -198,7 +199,7 @@ fn legacy(report: &LegacyReport) -> LegacyRow {
     LegacyRow {
         objects: report.objects,
         bytes: report.bytes,
-        newest: output::seconds(report.newest),
+        newest: output::millis(report.newest),
         damaged: damaged
             .map(|object| LegacyObjectRow { name: object.name.clone(), reason: object.reason.clone() })
             .collect(),

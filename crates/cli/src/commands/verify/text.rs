@@ -1,7 +1,8 @@
 //! What `walstream verify` tells a person.
 
+use walstream_engine::verify::chain::Stretch;
 use walstream_engine::verify::levels::Finding;
-use walstream_engine::verify::report::{Damage, Disagreement, LegacyReport, LevelCount, Report, State};
+use walstream_engine::verify::report::{Damage, Disagreement, LegacyReport, LevelCount, Report};
 use walstream_ltx::{FileName, TxidRange};
 
 use super::findings::proof;
@@ -54,7 +55,7 @@ fn range_text(txids: TxidRange) -> String {
     }
 }
 
-fn stretch(&(first, last, states): &(State, State, usize)) -> String {
+fn stretch(&Stretch { first, last, states }: &Stretch) -> String {
     let [from, to] = [first, last].map(|state| output::seconds(state.created_at));
     let noun = if states == 1 { "state" } else { "states" };
     format!("TXID {} to {}, {from} to {to}, {states} {noun}", first.txid, last.txid)
