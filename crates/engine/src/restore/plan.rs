@@ -118,7 +118,7 @@ pub async fn plan(client: &dyn ReplicaClient, target: &Target) -> Result<Restore
 }
 
 /// The files of every level, with times as exact as the target needs them.
-pub(super) async fn list(client: &dyn ReplicaClient, target: &Target) -> Result<Vec<FileInfo>, EngineError> {
+pub(crate) async fn list(client: &dyn ReplicaClient, target: &Target) -> Result<Vec<FileInfo>, EngineError> {
     let times = match target {
         Target::At(_) => TimestampSource::Exact,
         Target::Latest | Target::Txid(_) => TimestampSource::Listing,
@@ -127,7 +127,7 @@ pub(super) async fn list(client: &dyn ReplicaClient, target: &Target) -> Result<
 }
 
 /// The files of every level.
-pub(crate) async fn list_all(
+pub(super) async fn list_all(
     client: &dyn ReplicaClient,
     times: TimestampSource,
 ) -> Result<Vec<FileInfo>, EngineError> {

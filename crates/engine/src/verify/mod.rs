@@ -26,13 +26,13 @@ use std::sync::Arc;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use futures::try_join;
 use walstream_ltx::{Header, Level, Txid, TxidRange};
-use walstream_storage::{FileInfo, ReplicaClient, TimestampSource};
+use walstream_storage::{FileInfo, ReplicaClient};
 
 use self::chain::State;
 use self::contents::Content;
 use self::report::{Damage, Report};
 use crate::error::EngineError;
-use crate::restore::plan;
+use crate::restore::plan::{self, Target};
 use crate::restore::{self, IntegrityCheck, RestoreOptions, Unwatched, v3};
 
 /// Files that are read at the same time.
@@ -70,7 +70,7 @@ type Contents = BTreeMap<(Level, TxidRange), (FileInfo, Content)>;
 async fn read_all(client: &Arc<dyn ReplicaClient>) -> Result<Contents, EngineError> {
     let mut read = Contents::new();
     for _ in 0..LOOKS {
-        let listing = plan::list_all(&**client, TimestampSource::Listing).await?;
+        let listing = plan::list(&**client, &Target::Latest).await?;
         let mut known = std::mem::take(&mut read);
         let mut unread = Vec::new();
         for file in listing {
