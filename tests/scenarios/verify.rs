@@ -3,15 +3,20 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use serde_json::Value;
 use walstream_test_support::golden::Golden;
 use walstream_test_support::place::Place;
+use walstream_test_support::program::Daemon;
 use walstream_test_support::replica::{file_url, ltx_files};
 use walstream_test_support::{App, Finished};
 
 use crate::refusal::assert_refused;
 use crate::walstream;
+
+/// The longest that a daemon may take to find something.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn verify(flags: &[&str], url: &str) -> Finished {
     walstream().run(["verify"].iter().chain(flags).chain(&[url]))
@@ -133,4 +138,38 @@ fn an_empty_replica_is_no_sound_one() {
         &verify(&["-deep", "-o", "/nonexistent"], &file_url(folder.path())),
         &["cannot make a folder in /nonexistent"],
     );
+}
+
+/// A database that a daemon replicates and validates every 200 ms.
+fn validated(folder: &Path) -> (App, Daemon) {
+    let app = App::open(folder.join("shop.db"));
+    let (database, replica) = (app.path().display(), folder.join("replica"));
+    let config = folder.join("litestream.yml");
+    let text = format!(
+        "validation: {{interval: 200ms}}\nlogging: {{level: debug}}\ndbs:\n  - path: {database}\n    replica: {{url: {}}}\n",
+        file_url(&replica)
+    );
+    fs::write(&config, text).unwrap();
+    app.sell(20, 300);
+    let daemon = walstream().replicate_config(&config).ready();
+    (app, daemon)
+}
+
+#[test]
+fn a_daemon_that_validates_warns_of_damage_and_says_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_app, mut daemon) = validated(folder.path());
+    daemon.process.wait_for_output("validation found nothing wrong", PATIENCE);
+    assert!(!daemon.process.stdout().contains("validation error detected"));
+    let snapshot = ltx_files(&folder.path().join("replica"), 9).pop().unwrap().2;
+    let mut bytes = fs::read(&snapshot).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&snapshot, bytes).unwrap();
+    daemon.process.wait_for_output("validation error detected", PATIENCE);
+    let said = daemon.stop().stdout;
+    let line = said.lines().find(|line| line.contains("validation error detected")).unwrap();
+    for part in ["level=WARN", "level=9", "type=damaged", "message=", "replica=file://"] {
+        assert!(line.contains(part), "{part} is missing in {line}");
+    }
 }

@@ -167,7 +167,8 @@ struct Fields {
 impl Fields {
     fn add(&mut self, field: &Field, value: Value) {
         match (field.name(), value) {
-            ("message", Value::String(text)) => self.message = text,
+            // The text of the line comes first; after it this is the name of a field like any other.
+            ("message", Value::String(text)) if self.message.is_empty() => self.message = text,
             (name, value) => self.list.push((name, value)),
         }
     }

@@ -76,6 +76,8 @@ pub struct HistoryOptions {
     pub retention_enabled: bool,
     /// Whether a level is listed and checked for contiguity after each compaction.
     pub verify_compaction: bool,
+    /// How often the replica is validated. Zero: never.
+    pub validation_interval: Duration,
 }
 
 impl Default for HistoryOptions {
@@ -89,6 +91,7 @@ impl Default for HistoryOptions {
             l0_retention_check_interval: Duration::from_secs(15),
             retention_enabled: true,
             verify_compaction: false,
+            validation_interval: Duration::ZERO,
         }
     }
 }

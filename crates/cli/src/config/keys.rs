@@ -66,13 +66,13 @@ replica_settings! {
         l0_retention: Option<GoDuration>,
         l0_retention_check_interval: Option<GoDuration>,
         verify_compaction: Option<bool>,
+        validation: Option<ValidationKeys>,
         shutdown_sync_timeout: Option<GoDuration>,
         shutdown_sync_interval: Option<GoDuration>,
         // Listeners and reports that are not there yet.
         addr: Option<Mark>,
         mcp_addr: Option<Mark>,
         socket: Option<SocketKeys>,
-        validation: Option<ValidationKeys>,
         heartbeat_url: Option<String>,
         heartbeat_interval: Option<GoDuration>,
     }

@@ -70,6 +70,9 @@ fn history(root: &RootKeys) -> Result<HistoryOptions, ConfigError> {
     if let Some(enabled) = root.retention.as_ref().and_then(|retention| retention.enabled) {
         history.retention_enabled = enabled;
     }
+    let validation = root.validation.as_ref().and_then(|validation| validation.interval);
+    let field = "validation.interval";
+    set(&mut history.validation_interval, validation.map(|d| not_negative(field, "validation interval", d)))?;
     history.verify_compaction = root.verify_compaction.unwrap_or(history.verify_compaction);
     Ok(history)
 }
@@ -129,11 +132,6 @@ fn warnings(root: &RootKeys) -> Vec<String> {
         ("mcp-addr", root.mcp_addr.is_some(), "there is no MCP listener"),
         ("socket", root.socket.as_ref().is_some_and(|s| s.enabled), "there is no control socket"),
         ("heartbeat-url", root.heartbeat_url.is_some(), "no heartbeat is sent"),
-        (
-            "validation.interval",
-            root.validation.as_ref().is_some_and(|v| v.interval.is_some()),
-            "nothing is validated periodically",
-        ),
     ];
     given
         .into_iter()

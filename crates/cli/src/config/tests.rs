@@ -34,6 +34,7 @@ l0-retention: 0s
 l0-retention-check-interval: 1m
 retention: {enabled: false}
 verify-compaction: on
+validation: {interval: 6h}
 shutdown-sync-timeout: 0s
 shutdown-sync-interval: 1s
 sync-interval: 7s
@@ -70,6 +71,7 @@ fn mistakes_are_answered_in_the_peers_words() {
         "snapshot: {retention: -1s}".to_owned(),
         "l0-retention: -1s".to_owned(),
         "l0-retention-check-interval: 0s".to_owned(),
+        "validation: {interval: -1h}".to_owned(),
         "shutdown-sync-timeout: -1s".to_owned(),
         "shutdown-sync-interval: 0s".to_owned(),
         "heartbeat-url: foo".to_owned(),

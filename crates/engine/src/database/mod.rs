@@ -17,4 +17,5 @@ pub(crate) mod running;
 pub(crate) mod ship;
 pub(crate) mod snapshots;
 pub(crate) mod trouble;
+pub(crate) mod validate;
 pub(crate) mod worker;

@@ -18,6 +18,7 @@ use super::run::{End, Shared, Unshipped};
 use super::ship::{self, Contact};
 use super::snapshots::Snapshots;
 use super::trouble::Trouble;
+use super::validate::Validate;
 use crate::capture::session::Capture;
 use crate::error::EngineError;
 use crate::options::DatabaseOptions;
@@ -360,6 +361,12 @@ impl<'a> Running<'a> {
             snapshot_needed: Arc::clone(&self.snapshot_needed),
         };
         self.upkeep.push(self.helpers.spawn(keep::run(keep)));
+        let interval = self.options.history.validation_interval;
+        if !interval.is_zero() {
+            let (client, permits) =
+                (Arc::clone(&self.options.replica), Arc::clone(&self.shared.history_permits));
+            self.upkeep.push(self.helpers.spawn(Validate { client, interval, permits }.run()));
+        }
     }
 
     async fn serve(&mut self, Request::Snapshot(answer): Request) {

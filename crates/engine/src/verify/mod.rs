@@ -10,12 +10,14 @@
 //! | is each level whole? | [`levels`] |
 //! | which states do they lead to, and what is missing? | [`chain`] |
 //! | what comes of it | [`report`] |
+//! | the same beside a daemon, a share at a time | `rolling` |
 
 pub mod chain;
 mod contents;
 pub mod levels;
 mod lineage;
 pub mod report;
+pub(crate) mod rolling;
 #[cfg(test)]
 mod tests;
 
