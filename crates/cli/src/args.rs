@@ -201,9 +201,8 @@ mod tests {
 
     #[test]
     fn every_command_explains_itself() {
-        let commands = ["replicate", "restore", "ltx", "databases", "demo", "version"];
+        let commands = ["replicate", "restore", "ltx", "databases", "verify", "demo", "version"];
         for command in commands.into_iter().chain(["ltx verify", "ltx dump", "ltx apply", "ltx diff"]) {
-        for command in ["replicate", "restore", "ltx", "databases", "verify", "demo", "version"] {
             let page = outcome(&format!("{command} -h"));
             insta::assert_snapshot!(format!("help-{}", command.replace(' ', "-")), page);
             assert_eq!(page, outcome(&format!("help {command}")));
