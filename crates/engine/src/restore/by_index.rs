@@ -11,7 +11,7 @@ use tokio::task::{JoinSet, spawn_blocking};
 use walstream_ltx::{Checksum, Header, PageIndex, Pgno, decode_frame, page_digest, split_frames};
 
 use super::delta::Differing;
-use super::fetch::{RANGE, Source};
+use super::fetch::Source;
 use super::pages::{Piece, Pieces, newest_pages, survey};
 use super::progress::Meter;
 use super::write::PageSink;
@@ -33,7 +33,7 @@ pub(super) async fn open(
     newest: Header,
     parallelism: usize,
 ) -> Result<Opened, EngineError> {
-    let mut room = RANGE * parallelism as u64;
+    let mut room = sources.first().map_or(0, Source::range) * parallelism as u64;
     let opening = sources.into_iter().map(|source| {
         let keep = source.file.size <= room;
         room -= if keep { source.file.size } else { 0 };
@@ -114,7 +114,8 @@ impl Opened {
         let mut rolling = Checksum::EMPTY;
         let mut tasks = JoinSet::new();
         let pages = newest_pages(&self.indexes, self.newest.commit).filter(|(_, entry)| wanted(entry.pgno));
-        let mut pieces = Pieces::new(pages, self.sources.len());
+        let mut pieces =
+            Pieces::new(pages, self.sources.len(), self.sources.first().map_or(0, |source| source.range()));
         loop {
             while tasks.len() < parallelism
                 && let Some(piece) = pieces.next()

@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 use walstream_ltx::{Checksum, Commit, Decoder, Header, PageSize, Pgno, page_digest};
 
-use super::fetch::{RANGE, Source};
+use super::fetch::Source;
 use super::progress::Meter;
 use super::write::{PageSink, Run};
 use crate::error::EngineError;
@@ -56,9 +56,9 @@ fn fetch_ahead(
     parallelism: usize,
 ) -> impl Stream<Item = Result<Bytes, EngineError>> {
     let ranges = files.into_iter().flat_map(|source| {
-        let size = source.file.size;
-        let starts = (0..size.div_ceil(RANGE)).map(|n| n * RANGE);
-        starts.map(move |start| (Arc::clone(&source), start..size.min(start + RANGE)))
+        let (size, range) = (source.file.size, source.range());
+        let starts = (0..size.div_ceil(range)).map(move |n| n * range);
+        starts.map(move |start| (Arc::clone(&source), start..size.min(start + range)))
     });
     stream::iter(ranges).map(|(source, range)| async move { source.read(range).await }).buffered(parallelism)
 }

@@ -14,8 +14,10 @@ use walstream_storage::{FileInfo, ReplicaClient, StorageError};
 use super::progress::Counts;
 use crate::error::EngineError;
 
-/// Bytes that one request fetches at most, about.
-pub(super) const RANGE: u64 = 1 << 20;
+/// Bytes that one request fetches at most, about, where a request costs next to nothing; more would only take memory.
+const NEAR_RANGE: u64 = 1 << 20;
+/// The same where every request has to wait for its answer. Eight of these are on their way at once by default.
+const FAR_RANGE: u64 = 4 << 20;
 /// A file of at most this size is read whole by one request.
 const SMALL: u64 = 256 << 10;
 /// Pauses before a failed range is tried again. Stores retry by themselves; this is for what they give up on.
@@ -46,6 +48,11 @@ pub(super) async fn patiently<F: Future<Output = Result<Bytes, StorageError>>>(
     }
 }
 
+/// Bytes that one request to this store fetches at most, about.
+pub(super) fn range(client: &dyn ReplicaClient) -> u64 {
+    if client.files_are_cheap() { NEAR_RANGE } else { FAR_RANGE }
+}
+
 /// One planned file.
 pub(super) struct Source {
     client: Arc<dyn ReplicaClient>,
@@ -60,6 +67,11 @@ pub(super) struct Source {
 impl Source {
     pub(super) fn new(client: Arc<dyn ReplicaClient>, file: FileInfo, counts: Arc<Counts>) -> Self {
         Source { client, counts, file, header: None, kept: None }
+    }
+
+    /// Bytes that one request for it fetches at most, about.
+    pub(super) fn range(&self) -> u64 {
+        range(&*self.client)
     }
 
     /// An error of this file.

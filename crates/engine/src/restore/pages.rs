@@ -11,8 +11,6 @@ use std::ops::Range;
 use walstream_ltx::index::Entries;
 use walstream_ltx::{Commit, IndexEntry, PageIndex, PageSize, Pgno};
 
-use super::fetch::RANGE;
-
 /// Unwanted bytes between two wanted ones that are cheaper to fetch than to leave out with another request.
 const HOLE: u64 = 128 << 10;
 /// Pages that may wait for their request to fill up, over all files.
@@ -88,8 +86,8 @@ impl Piece {
         self.start..self.pages.last().map_or(self.start, IndexEntry::end)
     }
 
-    fn accepts(&self, entry: &IndexEntry) -> bool {
-        entry.offset - self.range().end <= HOLE && entry.end() - self.start <= RANGE
+    fn accepts(&self, entry: &IndexEntry, longest: u64) -> bool {
+        entry.offset - self.range().end <= HOLE && entry.end() - self.start <= longest
     }
 }
 
@@ -98,21 +96,23 @@ pub(super) struct Pieces<I> {
     pages: I,
     /// The request that each file is gathering.
     open: Vec<Option<Piece>>,
+    /// Bytes of a request.
+    longest: u64,
     waiting: usize,
     full: VecDeque<Piece>,
 }
 
 impl<I: Iterator<Item = (usize, IndexEntry)>> Pieces<I> {
-    /// Gathers `pages` of `files` files.
-    pub(super) fn new(pages: I, files: usize) -> Self {
+    /// Gathers `pages` of `files` files into requests of some `longest` bytes.
+    pub(super) fn new(pages: I, files: usize, longest: u64) -> Self {
         let open = std::iter::repeat_with(|| None).take(files).collect();
-        Pieces { pages, open, waiting: 0, full: VecDeque::new() }
+        Pieces { pages, open, longest, waiting: 0, full: VecDeque::new() }
     }
 
     fn add(&mut self, file: usize, entry: IndexEntry) {
         self.waiting += 1;
         match &mut self.open[file] {
-            Some(piece) if piece.accepts(&entry) => piece.pages.push(entry),
+            Some(piece) if piece.accepts(&entry, self.longest) => piece.pages.push(entry),
             slot => {
                 let piece = Piece { file, start: entry.offset, pages: vec![entry] };
                 self.full.extend(slot.replace(piece));
@@ -150,6 +150,8 @@ impl<I: Iterator<Item = (usize, IndexEntry)>> Iterator for Pieces<I> {
 mod tests {
     use super::*;
 
+    const RANGE: u64 = 1 << 20;
+
     /// An index with these pages and sizes of their frames.
     fn index(pages: &[(u32, u64)]) -> PageIndex {
         let mut bytes = Vec::new();
@@ -170,7 +172,7 @@ mod tests {
     }
 
     fn pieces(indexes: &[PageIndex], commit: u32) -> Vec<(usize, Range<u64>, Vec<u32>)> {
-        Pieces::new(newest_pages(indexes, Commit::new(commit)), indexes.len())
+        Pieces::new(newest_pages(indexes, Commit::new(commit)), indexes.len(), RANGE)
             .map(|piece| {
                 (piece.file, piece.range(), piece.pages.iter().map(|entry| entry.pgno.get()).collect())
             })

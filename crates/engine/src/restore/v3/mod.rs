@@ -19,7 +19,7 @@ use walstream_ltx::{Timestamp, Txid};
 use walstream_storage::{FileInfo, LegacyObject, LegacyPart, ReplicaClient, StorageError};
 
 use super::by_stream::feed;
-use super::fetch::{RANGE, patiently};
+use super::fetch::{self, patiently};
 use super::points::Point;
 use super::progress::{Counts, Meter};
 use super::write::Output;
@@ -170,10 +170,11 @@ fn fetch_ahead(
     counts: Arc<Counts>,
     parallelism: usize,
 ) -> impl Stream<Item = Result<Bytes, EngineError>> + use<> {
-    let ranges = objects.into_iter().flat_map(|object| {
+    let range = fetch::range(&**client);
+    let ranges = objects.into_iter().flat_map(move |object| {
         let (size, object) = (object.size, Arc::new(object));
-        let starts = (0..size.div_ceil(RANGE)).map(|n| n * RANGE);
-        starts.map(move |start| (Arc::clone(&object), start..size.min(start + RANGE)))
+        let starts = (0..size.div_ceil(range)).map(move |n| n * range);
+        starts.map(move |start| (Arc::clone(&object), start..size.min(start + range)))
     });
     let client = Arc::clone(client);
     let read = move |(object, range)| read(Arc::clone(&client), object, range, Arc::clone(&counts));
