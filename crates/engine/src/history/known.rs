@@ -63,6 +63,12 @@ impl Known {
         self.levels.get(usize::from(level.get())).map_or(&[], Vec::as_slice)
     }
 
+    /// The same of the levels above level 1, but for the snapshots.
+    pub(super) fn files_above_level_1(&self) -> Vec<FileInfo> {
+        let levels = Level::all().filter(|&level| level.get() > 1 && level != Level::SNAPSHOT);
+        levels.flat_map(|level| self.files(level)).cloned().collect()
+    }
+
     /// The file that reaches furthest in a level.
     pub(super) fn newest(&self, level: Level) -> Option<&FileInfo> {
         self.files(level).iter().max_by_key(|file| file.txids.max())
@@ -116,8 +122,7 @@ impl Known {
             let compacted = level.next().filter(|&next| next <= self.top).map_or(end, |next| self.end(next));
             let retention_needs = |file: &FileInfo| match level.get() {
                 0 => self.l0_is_deleted,
-                1 => oldest_l0.is_some_and(|oldest| file.txids.max() >= oldest),
-                _ => false,
+                _ => oldest_l0.is_some_and(|oldest| file.txids.max() >= oldest),
             };
             let matters = |file: &FileInfo| {
                 file.txids.max() > compacted || file.txids.max() == end || retention_needs(file)

@@ -312,7 +312,8 @@ impl History {
     fn superfluous_l0(&self, known: &Known, now: Timestamp) -> Vec<FileInfo> {
         let level1 = Level::L0.next().map_or(&[][..], |level| known.files(level));
         let keep = self.setup.options.l0_retention;
-        l0_to_delete(known.files(Level::L0), level1, known.files(Level::SNAPSHOT), now, keep)
+        let (l0, above) = (known.files(Level::L0), known.files_above_level_1());
+        l0_to_delete(l0, level1, &above, known.files(Level::SNAPSHOT), now, keep)
     }
 
     /// Deletes old snapshots and what only they needed.

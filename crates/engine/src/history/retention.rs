@@ -8,7 +8,7 @@
 //! - of the time that snapshots keep: every point, starting with the newest snapshot *before* that time, the ground
 //!   under the first points in it. (Litestream deletes that one and keeps the changes that go with it.)
 //!
-//! The decisions are pure functions over listings, ordered as listings are; a property test replays random histories
+//! The decisions are pure functions over listings, ordered as listings are; `tests/retained.rs` replays random histories
 //! against the restore planner.
 
 use std::time::Duration;
@@ -21,10 +21,13 @@ use super::levels::before;
 /// Level-0 files that level 1 has made superfluous and that are older than `keep`; zero keeps all.
 ///
 /// The files that went into one file of level 1 go together, once the youngest of them is old enough: without its
-/// predecessors a young one would lead nowhere. The newest file stays, because it tells how far the replica is.
+/// predecessors a young one would lead nowhere. The newest file stays, because it tells how far the replica is. So do
+/// those that may lead to the end of a file of the levels `above` level 1, where level 1 goes past it: it did not when
+/// that file was made, and what it had then is lost.
 pub fn l0_to_delete(
     l0: &[FileInfo],
     l1: &[FileInfo],
+    above: &[FileInfo],
     snapshots: &[FileInfo],
     now: Timestamp,
     keep: Duration,
@@ -34,7 +37,8 @@ pub fn l0_to_delete(
         return Vec::new();
     }
     let too_young = before(now, keep);
-    let compacted = compacted(l1, snapshots, too_young);
+    let mut compacted = compacted(l1, snapshots, too_young);
+    compacted.retain(|range| !above.iter().any(|file| ends_inside(file, *range)));
     let covered = joined(&compacted);
     let first_to_stay = l0.iter().find(|file| file.created_at > too_young || !holds(&covered, file.txids));
     let end = match first_to_stay {
@@ -52,6 +56,11 @@ fn compacted(l1: &[FileInfo], snapshots: &[FileInfo], too_young: Timestamp) -> V
     let ground = snapshots.iter().find(|file| Some(file.txids.max().next()) == start);
     let old_enough = ground.into_iter().chain(l1).filter(|file| file.created_at <= too_young);
     old_enough.map(|file| file.txids).collect()
+}
+
+/// Whether a restore to the end of the file cannot use one that holds the range.
+fn ends_inside(file: &FileInfo, range: TxidRange) -> bool {
+    range.min() <= file.txids.max() && file.txids.max() < range.max()
 }
 
 /// The same TXIDs, which come in order, in as few ranges as possible.
@@ -78,11 +87,11 @@ fn last_end_before(ranges: &[TxidRange], txid: Txid) -> Txid {
     ranges.iter().map(|&range| range.max()).filter(|&end| end < txid).max().unwrap_or(Txid::ZERO)
 }
 
-/// Snapshots that no point in the time from `now - keep` on needs.
+/// Snapshots that no point in the time from `now - keep` on needs. Where the clock was set back, one that looks old may
+/// lie between two that are kept; then it stays.
 pub fn snapshots_to_delete(snapshots: &[FileInfo], now: Timestamp, keep: Duration) -> Vec<FileInfo> {
-    let Some(ground) = ground(snapshots, now, keep) else { return Vec::new() };
-    let goes =
-        |file: &&FileInfo| file.txids.is_snapshot() && is_older(file, now, keep) && file.txids.max() < ground;
+    let floor = floor(snapshots, now, keep);
+    let goes = |file: &&FileInfo| file.txids.is_snapshot() && file.txids.max() < floor;
     snapshots.iter().filter(goes).cloned().collect()
 }
 
@@ -114,12 +123,9 @@ pub fn level_to_delete(files: &[FileInfo], floor: Txid) -> Vec<FileInfo> {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
     use walstream_ltx::Level;
 
-    use super::super::sources::{Limits, next_sources};
     use super::*;
-    use crate::restore::plan::{Target, choose};
 
     const SECOND: i64 = 1000;
     const NONE: [u64; 0] = [];
@@ -149,7 +155,19 @@ mod tests {
     fn l0_ends(l0: &[(u64, u64, i64)], l1: &[(u64, u64)], snapshots: &[u64], now: i64) -> Vec<u64> {
         let l1 = files(1, &l1.iter().map(|&(min, max)| (min, max, 0)).collect::<Vec<_>>());
         let snapshots = files(9, &snapshots.iter().map(|&max| (1, max, 0)).collect::<Vec<_>>());
-        ends(&l0_to_delete(&files(0, l0), &l1, &snapshots, at(now), Duration::from_secs(100)))
+        ends(&l0_to_delete(&files(0, l0), &l1, &[], &snapshots, at(now), Duration::from_secs(100)))
+    }
+
+    #[test]
+    fn what_leads_to_a_file_of_a_higher_level_stays_if_level_1_was_lost() {
+        let (l0, l1) =
+            (files(0, &[(1, 2, 0), (3, 3, 0), (4, 4, 0), (5, 5, 0), (6, 6, 0)]), files(1, &[(6, 6, 0)]));
+        let (above, snapshots) = (files(2, &[(3, 4, 0)]), files(9, &[(1, 5, 0)]));
+        let gone = |above: &[FileInfo]| {
+            ends(&l0_to_delete(&l0, &l1, above, &snapshots, at(1000), Duration::from_secs(100)))
+        };
+        assert_eq!(gone(&[]), [2, 3, 4, 5]);
+        assert_eq!(gone(&above), NONE, "2 leads to 3-4");
     }
 
     #[test]
@@ -197,177 +215,22 @@ mod tests {
     }
 
     #[test]
+    fn a_clock_that_was_set_back_takes_no_snapshot_away() {
+        let snapshots = files(9, &[(1, 3, 10), (1, 5, 300), (1, 9, 100), (1, 12, 110), (1, 20, 400)]);
+        let keep = Duration::from_secs(200);
+        assert_eq!(floor(&snapshots, at(450), keep), Txid::new(5));
+        assert_eq!(
+            ends(&snapshots_to_delete(&snapshots, at(450), keep)),
+            [3],
+            "9 comes after 5, which is kept"
+        );
+    }
+
+    #[test]
     fn a_level_keeps_what_reaches_the_floor_and_its_newest_file() {
         let level = files(2, &[(1, 4, 0), (5, 8, 0), (9, 12, 0)]);
         for (floor, gone) in [(0, vec![]), (4, vec![]), (5, vec![4]), (9, vec![4, 8]), (99, vec![4, 8])] {
             assert_eq!(ends(&level_to_delete(&level, Txid::new(floor))), gone, "floor {floor}");
-        }
-    }
-
-    /// What may happen to a replica.
-    #[derive(Clone, Debug)]
-    enum Event {
-        /// Level 0 gets a file that spans so many TXIDs.
-        Capture(u64),
-        /// As Litestream would do it: what starts after the end of the level, in one file.
-        CompactAsLitestream(u8),
-        Compact(u8),
-        Snapshot,
-        EnforceL0(u64),
-        EnforceSnapshots(u64),
-        /// A file is gone or cannot be read.
-        Lose(usize),
-        Wait(i64),
-    }
-
-    fn event() -> impl Strategy<Value = Event> {
-        prop_oneof![
-            8 => prop_oneof![4 => Just(1u64), 1 => 2u64..5].prop_map(Event::Capture),
-            1 => (1u8..4).prop_map(Event::CompactAsLitestream),
-            4 => (1u8..4).prop_map(Event::Compact),
-            1 => Just(Event::Snapshot),
-            2 => (1u64..40).prop_map(Event::EnforceL0),
-            1 => (1u64..80).prop_map(Event::EnforceSnapshots),
-            1 => any::<usize>().prop_map(Event::Lose),
-            6 => (0i64..12).prop_map(Event::Wait),
-        ]
-    }
-
-    #[derive(Default)]
-    struct Replica {
-        files: Vec<FileInfo>,
-        now: i64,
-        txid: u64,
-    }
-
-    impl Replica {
-        fn level(&self, level: Level) -> Vec<FileInfo> {
-            self.files.iter().filter(|file| file.level == level).cloned().collect()
-        }
-
-        fn newest(&self, level: Level) -> Option<Txid> {
-            self.level(level).iter().map(|file| file.txids.max()).max()
-        }
-
-        fn add(&mut self, file: FileInfo) {
-            self.files.push(file);
-            self.files.sort_by_key(|file| (file.level, file.txids));
-        }
-
-        fn merge_into(&mut self, level: Level, sources: &[FileInfo]) {
-            if let (Some(first), Some(last)) = (sources.first(), sources.last()) {
-                let txids = TxidRange::new(first.txids.min(), last.txids.max()).unwrap();
-                self.add(FileInfo { level, txids, size: 100, created_at: last.created_at });
-            }
-        }
-
-        fn compact(&mut self, level: u8) {
-            let (level, below) = (Level::new(level).unwrap(), self.level(Level::new(level - 1).unwrap()));
-            let sources =
-                next_sources(&below, self.newest(level), &self.level(Level::SNAPSHOT), &Limits::default());
-            self.merge_into(level, &sources.unwrap_or_default());
-        }
-
-        fn compact_as_litestream(&mut self, level: u8) {
-            let (level, below) = (Level::new(level).unwrap(), self.level(Level::new(level - 1).unwrap()));
-            let end = self.newest(level).unwrap_or(Txid::ZERO);
-            let sources: Vec<_> = below.into_iter().filter(|file| file.txids.min() > end).collect();
-            self.merge_into(level, &sources);
-        }
-
-        /// Where a restore leads, for every TXID and every second that there was, and for the newest state.
-        fn reachable(&self) -> Vec<(Target, Option<Txid>)> {
-            let txids = (1..=self.txid).map(|txid| Target::Txid(Txid::new(txid)));
-            let times = (0..=self.now).map(|seconds| Target::At(at(seconds)));
-            let targets = txids.chain(times).chain([Target::Latest]);
-            let end = |target| choose(&self.files, &target).ok()?.last().map(|file| file.txids.max());
-            targets.map(|target| (target, end(target))).collect()
-        }
-
-        fn delete(&mut self, gone: &[FileInfo]) {
-            self.files.retain(|file| !gone.contains(file));
-        }
-
-        fn enforce_l0(&mut self, keep: u64) {
-            let before = self.reachable();
-            let ends: Vec<_> = self
-                .files
-                .iter()
-                .filter(|file| file.level > Level::L0)
-                .map(|file| file.txids.max())
-                .collect();
-            let (l0, l1) = (self.level(Level::L0), self.level(Level::new(1).unwrap()));
-            let kept_since = at(self.now - keep as i64);
-            let young: Vec<_> =
-                l0.iter().filter(|file| file.created_at > kept_since).map(|file| file.txids.max()).collect();
-            let gone =
-                l0_to_delete(&l0, &l1, &self.level(Level::SNAPSHOT), at(self.now), Duration::from_secs(keep));
-            self.delete(&gone);
-            self.check(before, |target| match target {
-                Target::Latest => true,
-                Target::Txid(txid) => ends.contains(&txid) || young.contains(&txid),
-                Target::At(time) => time > kept_since,
-            });
-        }
-
-        fn enforce_snapshots(&mut self, keep: u64) {
-            let before = self.reachable();
-            let (snapshots, now, keep) =
-                (self.level(Level::SNAPSHOT), at(self.now), Duration::from_secs(keep));
-            let floor = floor(&snapshots, now, keep);
-            self.delete(&snapshots_to_delete(&snapshots, now, keep));
-            for level in (0..9).filter_map(Level::new) {
-                self.delete(&level_to_delete(&self.level(level), floor));
-            }
-            self.check(before, |target| match target {
-                Target::Latest => true,
-                Target::Txid(txid) => txid >= floor,
-                Target::At(time) => time >= super::before(now, keep),
-            });
-        }
-
-        fn check(&self, before: Vec<(Target, Option<Txid>)>, retained: impl Fn(Target) -> bool) {
-            for ((target, before), (_, after)) in before.into_iter().zip(self.reachable()) {
-                if before.is_some() && retained(target) {
-                    assert_eq!(after, before, "{target:?} at {} with {:#?}", self.now, self.files);
-                }
-            }
-        }
-
-        fn happen(&mut self, event: &Event) {
-            match *event {
-                Event::Capture(txids) => {
-                    self.add(file(Level::L0, self.txid + 1, self.txid + txids, self.now));
-                    self.txid += txids;
-                }
-                Event::CompactAsLitestream(level) => self.compact_as_litestream(level),
-                Event::Compact(level) => self.compact(level),
-                Event::Snapshot
-                    if self.txid > 0 && self.newest(Level::SNAPSHOT) < Some(Txid::new(self.txid)) =>
-                {
-                    self.add(file(Level::SNAPSHOT, 1, self.txid, self.now));
-                }
-                Event::Snapshot => {}
-                Event::EnforceL0(keep) => self.enforce_l0(keep),
-                Event::EnforceSnapshots(keep) => self.enforce_snapshots(keep),
-                Event::Lose(which) if !self.files.is_empty() => {
-                    self.files.remove(which % self.files.len());
-                }
-                Event::Lose(_) => {}
-                Event::Wait(seconds) => self.now += seconds,
-            }
-        }
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]
-
-        #[test]
-        fn no_deletion_removes_what_a_retained_point_needs(events in proptest::collection::vec(event(), 1..60)) {
-            let mut replica = Replica::default();
-            for event in &events {
-                replica.happen(event);
-            }
         }
     }
 }

@@ -268,7 +268,9 @@ impl Daemon {
         let level1 = Level::L0.next().unwrap();
         let (l0, l1) = (listed(&*client, Level::L0).await?, listed(&*client, level1).await?);
         let snapshots = listed(&*client, Level::SNAPSHOT).await?;
-        let gone = l0_to_delete(&l0, &l1, &snapshots, now, history.l0_retention);
+        // No level above is compacted into here.
+        let l2 = listed(&*client, level1.next().unwrap()).await?;
+        let gone = l0_to_delete(&l0, &l1, &l2, &snapshots, now, history.l0_retention);
         enforce::enforce_snapshot_retention(&*client, history, now).await?;
         let names: Vec<_> = gone.iter().map(|file| (file.level, file.txids)).collect();
         client.delete(&names).await?;

@@ -2,4 +2,5 @@
 
 mod compact;
 mod model;
+mod retained;
 mod run;
