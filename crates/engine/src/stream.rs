@@ -15,8 +15,10 @@ use futures::stream;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use walstream_ltx::{Level, TxidRange};
+use walstream_ltx::{DecodeError, Level, TxidRange};
 use walstream_storage::{FileInfo, PutBody, ReplicaClient, StorageError};
+
+use crate::error::EngineError;
 
 /// Bytes that a body hands over at once.
 const BODY_CHUNK: usize = 256 << 10;
@@ -190,6 +192,21 @@ impl StoredFile {
 /// The store's own error, if it is what made a bridge fail.
 pub(crate) fn storage_error(error: io::Error) -> Result<StorageError, io::Error> {
     error.downcast::<StorageError>()
+}
+
+/// What is wrong with a stored file that was being decoded: the way to it, or the file itself.
+pub(crate) fn decode_failed(error: DecodeError, level: Level, txids: TxidRange) -> EngineError {
+    match error {
+        DecodeError::Io(error) => storage_error(error).map_or_else(
+            |source| EngineError::Io {
+                action: "read",
+                path: format!("level {level} file {txids}").into(),
+                source,
+            },
+            EngineError::Storage,
+        ),
+        error => EngineError::Damaged { level, txids, reason: error.to_string() },
+    }
 }
 
 #[cfg(test)]

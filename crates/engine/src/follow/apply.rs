@@ -14,7 +14,7 @@ use walstream_storage::{FileInfo, ReplicaClient};
 use super::copy::{LocalCopy, Step};
 use crate::error::EngineError;
 use crate::restore::mark::Mark;
-use crate::stream::{FileReader, storage_error};
+use crate::stream::{FileReader, decode_failed};
 
 /// Bytes that one request fetches.
 const CHUNK: u64 = 1 << 20;
@@ -134,12 +134,7 @@ impl Reading<'_> {
     }
 
     fn error(&self, error: DecodeError) -> EngineError {
-        match error {
-            DecodeError::Io(error) => {
-                storage_error(error).map_or_else(|error| self.damaged(error), EngineError::from)
-            }
-            error => self.damaged(error),
-        }
+        decode_failed(error, self.file.level, self.file.txids)
     }
 
     fn damaged(&self, reason: impl ToString) -> EngineError {

@@ -11,15 +11,15 @@ use tokio::runtime::Handle;
 use tokio::task::spawn_blocking;
 use tracing::{debug, info, warn};
 use walstream_ltx::{
-    DecodeError, Decoder, EncodeError, Header, Level, MergeError, Summary, Trailer, Txid, TxidRange, merge,
-    merged_header, verify,
+    Decoder, EncodeError, Header, Level, MergeError, Summary, Trailer, Txid, TxidRange, merge, merged_header,
+    verify,
 };
 use walstream_storage::{FileInfo, PutOutcome, ReplicaClient, StorageError, TimestampSource};
 
 use super::sources::Limits;
 use crate::background;
 use crate::error::EngineError;
-use crate::stream::{self, BodyWriter, FileReader};
+use crate::stream::{self, BodyWriter, FileReader, decode_failed};
 
 /// The level-0 files that are also on the local disk.
 pub trait LocalL0: Send + Sync + 'static {
@@ -144,7 +144,7 @@ impl Compactor {
         let reader =
             FileReader::open(self.client.clone(), &file, self.limits.chunk_size(1), Handle::current());
         let found = spawn_blocking(move || verify(reader)).await?;
-        let found = found.map_err(|error| source_failed(error, level, ours.txids))?.header;
+        let found = found.map_err(|error| decode_failed(error, level, ours.txids))?.header;
         if !is_same(&found, ours) {
             let reason =
                 format!("level {level} file {} holds something else than was to be written", ours.txids);
@@ -182,7 +182,7 @@ fn decoders(sources: &[FileInfo], opened: Vec<Box<dyn Read + Send>>) -> Result<V
     let mut inputs: Vec<Input> = Vec::with_capacity(opened.len());
     for (file, reader) in sources.iter().zip(opened) {
         let (level, txids) = (file.level, file.txids);
-        let input = Decoder::new(reader).map_err(|error| source_failed(error, level, txids))?;
+        let input = Decoder::new(reader).map_err(|error| decode_failed(error, level, txids))?;
         let header = input.header();
         if header.txids != txids {
             let reason = format!("its header says that it holds {}", header.txids);
@@ -219,7 +219,7 @@ fn is_broken_pipe(error: &MergeError) -> bool {
 
 fn merge_failed(error: MergeError, from: Level, into: Level) -> EngineError {
     match error {
-        MergeError::Input { txids, source } => source_failed(source, from, txids),
+        MergeError::Input { txids, source } => decode_failed(source, from, txids),
         MergeError::Lineage { after, .. } => damaged(from, after, &error),
         MergeError::PageSizes { after, .. } | MergeError::NotContiguous { after, .. } => {
             damaged(from, after, &error)
@@ -229,21 +229,6 @@ fn merge_failed(error: MergeError, from: Level, into: Level) -> EngineError {
             path: format!("level {into}").into(),
             source: io::Error::other(error),
         },
-    }
-}
-
-/// What is wrong with a source: the way to it, or the file itself.
-fn source_failed(error: DecodeError, level: Level, txids: TxidRange) -> EngineError {
-    match error {
-        DecodeError::Io(error) => stream::storage_error(error).map_or_else(
-            |source| EngineError::Io {
-                action: "read",
-                path: format!("level {level} file {txids}").into(),
-                source,
-            },
-            EngineError::Storage,
-        ),
-        error => damaged(level, txids, &error),
     }
 }
 

@@ -16,6 +16,7 @@ use walstream_ltx::{
     page_checksum, page_digest,
 };
 
+use super::rolling::rolling;
 use super::write::{Output, check_output, with_suffix};
 use crate::error::EngineError;
 
@@ -177,20 +178,6 @@ impl LtxFile {
         }
         Ok(verified)
     }
-}
-
-/// The rolling checksum of a database file.
-fn rolling(
-    file: &File,
-    page_size: PageSize,
-    commit: Commit,
-    of_page: fn(Pgno, &[u8]) -> Checksum,
-) -> io::Result<Checksum> {
-    let mut page = vec![0; page_size.bytes()];
-    commit.pages(page_size).try_fold(Checksum::EMPTY, |sum, pgno| {
-        file.read_exact_at(&mut page, page_size.offset_of(pgno))?;
-        Ok(sum.toggle(of_page(pgno, &page)))
-    })
 }
 
 /// A database that is there already, locked against every other use.

@@ -5,7 +5,6 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek};
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -18,11 +17,9 @@ use super::by_index::{Opened, open_one};
 use super::fetch::Source;
 use super::plan::extend;
 use super::progress::Meter;
+use super::rolling::rolling;
 use super::write::{Output, PageSink};
 use crate::error::EngineError;
-
-/// Bytes that are read at once; every page size divides it.
-const CHUNK: usize = 1 << 20;
 
 /// The database that is in the place of the one to be restored.
 #[derive(Clone)]
@@ -118,29 +115,8 @@ fn read_database(path: &Path, page_size: PageSize) -> Result<Option<(File, Check
     let page = u64::from(page_size.get());
     let pages = u32::try_from(size / page).ok().filter(|&pages| pages > 0 && size % page == 0);
     let Some(commit) = pages.map(Commit::new) else { return Ok(None) };
-    let digest = digest(&file, page_size, commit).map_err(EngineError::io("read", path))?;
+    let digest = rolling(&file, page_size, commit, page_digest).map_err(EngineError::io("read", path))?;
     Ok(Some((file, digest, commit)))
-}
-
-/// The digest of a database file of so many pages.
-fn digest(file: &File, page_size: PageSize, commit: Commit) -> io::Result<Checksum> {
-    let (mut digest, lock) = (Checksum::EMPTY, page_size.lock_pgno());
-    let mut chunk = vec![0; CHUNK];
-    let mut left = u64::from(commit.get()) * u64::from(page_size.get());
-    let mut offset = 0;
-    let mut pgno = Pgno::FIRST;
-    while left > 0 {
-        let length = usize::try_from(left).map_or(CHUNK, |left| left.min(CHUNK));
-        file.read_exact_at(&mut chunk[..length], offset)?;
-        for page in chunk[..length].chunks(page_size.bytes()) {
-            if pgno != lock {
-                digest = digest.toggle(page_digest(pgno, page));
-            }
-            pgno = Pgno::new(pgno.get().saturating_add(1)).unwrap_or(pgno);
-        }
-        (offset, left) = (offset + length as u64, left - length as u64);
-    }
-    Ok(digest)
 }
 
 impl Base {
@@ -188,7 +164,9 @@ impl Base {
         spawn_blocking(move || copy(&from, &to, size)).await?.map_err(output.io("write"))?;
         opened.write_differing(differing, sink, parallelism, meter).await?;
         let written = output.file().clone();
-        spawn_blocking(move || digest(&written, page_size, commit)).await?.map_err(output.io("read"))
+        spawn_blocking(move || rolling(&written, page_size, commit, page_digest))
+            .await?
+            .map_err(output.io("read"))
     }
 }
 

@@ -20,6 +20,7 @@ mod pages;
 pub mod plan;
 pub mod points;
 mod progress;
+mod rolling;
 #[cfg(test)]
 pub(crate) mod tests;
 pub(crate) mod v3;

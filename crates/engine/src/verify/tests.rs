@@ -9,23 +9,10 @@ use walstream_ltx::{Encoder, Pgno};
 
 use super::chain::Stretch;
 use super::*;
-use crate::restore::tests::golden::{GOLDEN, Golden, client_of};
+use crate::restore::tests::golden::{GOLDEN, Golden, REAL, client_of};
 use crate::restore::tests::model::{Model, range, time};
 use crate::restore::{Restored, Verified};
 use crate::testing::{MemoryReplica, Request, unavailable};
-
-const REAL: [&str; 10] = [
-    "ps512",
-    "ps4096",
-    "ps65536",
-    "vacuum",
-    "random512",
-    "random4096",
-    "checkpoint",
-    "restart",
-    "frame-0.5.15",
-    "frame-then-block",
-];
 
 async fn report(client: &Arc<dyn ReplicaClient>) -> Report {
     verify(client, &VerifyOptions::default()).await.unwrap()

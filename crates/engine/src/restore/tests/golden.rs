@@ -64,24 +64,27 @@ impl Golden {
     }
 }
 
+/// Replicas that a real Litestream wrote, all of them sound.
+pub(crate) const REAL: [&str; 10] = [
+    "ps512",
+    "ps4096",
+    "ps65536",
+    "vacuum",
+    "random512",
+    "random4096",
+    "checkpoint",
+    "restart",
+    "frame-0.5.15",
+    "frame-then-block",
+];
+
 pub(crate) fn client_of(folder: &Path) -> Arc<dyn ReplicaClient> {
     connect(&ReplicaConfig::File(FileConfig { path: Some(folder.to_owned()), access: None })).unwrap()
 }
 
 #[tokio::test]
 async fn every_state_of_every_real_replica_is_restored() {
-    for name in [
-        "ps512",
-        "ps4096",
-        "ps65536",
-        "vacuum",
-        "random512",
-        "random4096",
-        "checkpoint",
-        "restart",
-        "frame-0.5.15",
-        "frame-then-block",
-    ] {
+    for name in REAL {
         let golden = Golden::open(name);
         let (client, desk) = (golden.client(), Desk::new());
         for (txid, image) in golden.manifest["images"].as_object().unwrap() {
