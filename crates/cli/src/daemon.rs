@@ -13,7 +13,7 @@ use walstream_engine::restore::Target;
 use walstream_engine::{
     DatabaseOptions, EngineError, Fleet, OnceOptions, ShutdownOptions, Unshipped, sync_once,
 };
-use walstream_storage::ReplicaConfig;
+use walstream_storage::{Place, ReplicaConfig};
 
 use crate::commands::restore;
 use crate::commands::version::VERSION;
@@ -143,24 +143,26 @@ fn options(database: &DatabaseConfig) -> Result<DatabaseOptions, CliError> {
 
 fn log_replica(database: &DatabaseConfig) {
     let interval = GoDuration::from(database.settings.sync_interval);
-    match &database.replica {
-        ReplicaConfig::File(file) => {
-            let path = file.path.as_deref().unwrap_or(std::path::Path::new("")).display();
-            tracing::info!(r#type = "file", "sync-interval" = %interval, path = %path, "replicating to");
-        }
-        ReplicaConfig::S3(s3) => {
-            let text = |value: &Option<String>| value.clone().unwrap_or_default();
-            tracing::info!(
-                r#type = "s3",
-                "sync-interval" = %interval,
-                bucket = text(&s3.bucket),
-                path = text(&s3.path),
-                region = text(&s3.region),
-                endpoint = text(&s3.endpoint),
-                "replicating to"
-            );
-        }
-    }
+    let Place { kind, server, bucket, path } = database.replica.place();
+    let region = match &database.replica {
+        ReplicaConfig::S3(s3) => Some(s3.region.clone().unwrap_or_default()),
+        ReplicaConfig::Oss(oss) => Some(oss.region.clone().unwrap_or_default()),
+        _ => None,
+    };
+    // The peer's names; a field without a value is left out.
+    let server_if = |kinds: &[&str]| kinds.contains(&kind).then(|| server.clone());
+    let bucket = (!matches!(kind, "file" | "sftp" | "webdav")).then_some(bucket);
+    tracing::info!(
+        r#type = kind,
+        "sync-interval" = %interval,
+        host = server_if(&["sftp"]),
+        url = server_if(&["webdav", "nats"]),
+        bucket,
+        path,
+        region,
+        endpoint = server_if(&["s3", "oss", "abs"]),
+        "replicating to"
+    );
 }
 
 /// How replication comes to its end.

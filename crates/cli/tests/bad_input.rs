@@ -34,7 +34,7 @@ fn mistakes_on_the_command_line() {
         ("restore -exec true -o out file:///x", "cannot specify -exec flag without -f"),
         ("restore -o out ftp://host/x", "unknown replica type in config: \"ftp\""),
         ("restore -o out s3:///x", "bucket"),
-        ("restore -o out gs://bucket/x", "replica type \"gs\" is not supported yet"),
+        ("restore -o out gs:///x", "no bucket given, expected gs://BUCKET/PATH"),
         ("ltx", "database path or replica URL required"),
         ("databases extra", "too many arguments"),
         ("replicate app.db", "must specify at least one replica URL for app.db"),

@@ -10,14 +10,12 @@ const SOURCE: &str = include_str!("../src/config/keys.rs");
 const REFERENCE: &str = include_str!("../../../docs/configuration.md");
 const EXAMPLE: &str = include_str!("../../../litestream.yml.example");
 
-/// Every key that `keys.rs` declares: `name: Type,`, and the bare names in the list of foreign ones.
+/// Every key that `keys.rs` declares: `name: Type,` or `name: Type => [stores],`.
 fn accepted() -> BTreeSet<String> {
     let code = || SOURCE.lines().map(str::trim).filter(|line| !line.starts_with("//") && !line.contains('$'));
     let declared = code().filter_map(|line| Some(line.strip_suffix(',')?.split_once(": ")?.0));
-    let foreign = code().skip_while(|line| *line != "foreign {").skip(1).take_while(|line| *line != "}");
-    let foreign = foreign.flat_map(|line| line.split(',')).map(str::trim);
     let bare = |name: &'static str| name.trim_start_matches("pub(crate) ").trim_start_matches("r#");
-    let names = declared.chain(foreign).map(bare).map(|name| name.trim_start_matches('_'));
+    let names = declared.map(bare).map(|name| name.trim_start_matches('_'));
     let is_name = |name: &&str| {
         !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase() || b"0123456789_".contains(&b))
     };

@@ -14,6 +14,11 @@ pub fn connect(config: &ReplicaConfig) -> Result<Arc<dyn ReplicaClient>, Storage
     Ok(match config {
         ReplicaConfig::File(config) => Arc::new(FileClient::new(config)?),
         ReplicaConfig::S3(config) => Arc::new(S3Client::new(config)?),
+        other => {
+            let message =
+                format!("replica type {:?} is not supported yet; supported are file and s3", other.kind());
+            return Err(StorageError::Config(message));
+        }
     })
 }
 

@@ -32,7 +32,10 @@ mod timestamp;
 pub mod url;
 
 pub use client::{FileInfo, PutBody, PutOutcome, ReplicaClient, TimestampSource};
-pub use config::{FileAccess, FileConfig, ReplicaConfig, S3Config};
+pub use config::{
+    AzureConfig, FileAccess, FileConfig, GcsConfig, KINDS, NatsConfig, OssConfig, Place, ReplicaConfig,
+    S3Config, SftpConfig, WebDavConfig,
+};
 pub use connect::connect;
 pub use error::StorageError;
 pub use legacy::{LegacyObject, LegacyPart, LegacyStore};

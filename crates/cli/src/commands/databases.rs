@@ -41,10 +41,7 @@ pub(crate) fn run(args: &Args) -> Result<(), CliError> {
     let config = config::load(&args.config)?;
     config.print_warnings();
     let rows: Vec<Row> = (config.databases()?.iter())
-        .map(|database| Row {
-            path: database.path.display().to_string(),
-            replica: config::kind_of(&database.replica),
-        })
+        .map(|database| Row { path: database.path.display().to_string(), replica: database.replica.kind() })
         .collect();
     output::print(&match args.json {
         true => output::json(&rows),

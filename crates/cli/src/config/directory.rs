@@ -9,7 +9,6 @@ use walstream_engine::{default_meta_path, is_database};
 use walstream_storage::ReplicaConfig;
 
 use super::glob::Glob;
-use super::replica::below;
 use super::{ConfigError, DatabaseConfig, DatabaseSettings};
 
 /// What a directory entry says.
@@ -56,7 +55,7 @@ impl Directory {
         Some(DatabaseConfig {
             path: path.to_owned(),
             meta_path: self.meta_path_of(path, relative),
-            replica: below(&self.replica, relative),
+            replica: self.replica.clone().below(relative),
             settings: self.settings.clone(),
         })
     }
@@ -72,7 +71,7 @@ impl Directory {
     pub(super) fn searches(&self, folder: &Path) -> bool {
         let replica = match &self.replica {
             ReplicaConfig::File(file) => file.path.as_deref(),
-            ReplicaConfig::S3(_) => None,
+            _ => None,
         };
         let below = || self.recursive && folder.starts_with(&self.path) && !is_meta_folder(folder);
         folder == self.path || (below() && Some(folder) != replica)

@@ -1,7 +1,7 @@
 //! The shape of the configuration file: every key that may be written, and its type. Nothing is decided here.
 //!
-//! Invariant: a key that is not in this file is an error. Keys that no longer do anything, and keys of stores
-//! that are not supported yet, are here so that the answer can say so.
+//! Invariant: a key that is not in this file is an error. Keys that no longer do anything are here so that the answer
+//! can say so.
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -20,7 +20,7 @@ macro_rules! replica_settings {
         root { $( $root:ident: $root_type:ty, )* }
         replica { $( $own:ident: $own_type:ty, )* }
         shared { $( $shared:ident: $shared_type:ty, )* }
-        foreign { $( $foreign:ident, )* }
+        of_stores { $( $store:ident: $store_type:ty => [$( $kind:literal ),*], )* }
     ) => {
         /// The whole file.
         #[derive(Debug, Default, Deserialize)]
@@ -28,7 +28,7 @@ macro_rules! replica_settings {
         pub(crate) struct RootKeys {
             $( pub(crate) $root: $root_type, )*
             $( pub(crate) $shared: Option<$shared_type>, )*
-            $( pub(crate) $foreign: Option<Mark>, )*
+            $( pub(crate) $store: Option<$store_type>, )*
         }
 
         /// A replica.
@@ -37,19 +37,22 @@ macro_rules! replica_settings {
         pub(crate) struct ReplicaKeys {
             $( pub(crate) $own: $own_type, )*
             $( pub(crate) $shared: Option<$shared_type>, )*
-            $( pub(crate) $foreign: Option<Mark>, )*
+            $( pub(crate) $store: Option<$store_type>, )*
         }
 
         impl ReplicaKeys {
             /// Takes the top level's value for every shared setting that the replica leaves out.
             pub(crate) fn inherit(&mut self, root: &RootKeys) {
                 $( if self.$shared.is_none() { self.$shared.clone_from(&root.$shared); } )*
+                $( if self.$store.is_none() { self.$store.clone_from(&root.$store); } )*
             }
 
-            /// A setting of a store that is not supported yet, if there is one.
-            pub(crate) fn foreign(&self) -> Option<(String, &Mark)> {
-                let marks = [ $( (stringify!($foreign), &self.$foreign) ),* ];
-                marks.into_iter().find_map(|(name, mark)| Some((name.replace('_', "-"), mark.as_ref()?)))
+            /// Settings that have no effect on a replica of this kind.
+            pub(crate) fn foreign(&self, kind: &str) -> Vec<String> {
+                let given: Vec<(&str, bool, &[&str])> =
+                    vec![ $( (stringify!($store), self.$store.is_some(), &[$( $kind ),*]) ),* ];
+                let foreign = given.into_iter().filter(|(_, given, kinds)| *given && !kinds.contains(&kind));
+                foreign.map(|(name, ..)| name.replace('_', "-")).collect()
             }
         }
     };
@@ -91,30 +94,51 @@ replica_settings! {
         validation_interval: Mark,
         max_sync_ltx_files: u64,
         auto_recover: bool,
-        bucket: String,
-        region: String,
-        endpoint: String,
-        access_key_id: String,
-        secret_access_key: String,
-        force_path_style: bool,
-        skip_verify: bool,
-        sign_payload: bool,
-        require_content_md5: bool,
-        storage_class: String,
-        part_size: Size,
-        concurrency: u32,
-        sse_customer_algorithm: String,
-        sse_customer_key: String,
-        sse_customer_key_path: String,
-        sse_kms_key_id: String,
         age: Mark,
     }
-    foreign {
-        account_name, account_key, sas_token,
-        host, user, password, key_path, host_key, concurrent_writes,
-        webdav_url, webdav_username, webdav_password,
-        jwt, seed, creds, nkey, username, token, tls, root_cas, client_cert, client_key,
-        max_reconnects, reconnect_wait, timeout,
+    of_stores {
+        bucket: String => ["s3", "gs", "abs", "nats", "oss"],
+        region: String => ["s3", "oss"],
+        endpoint: String => ["s3", "abs", "oss"],
+        access_key_id: String => ["s3", "oss"],
+        secret_access_key: String => ["s3", "oss"],
+        force_path_style: bool => ["s3"],
+        skip_verify: bool => ["s3"],
+        sign_payload: bool => ["s3"],
+        require_content_md5: bool => ["s3"],
+        storage_class: String => ["s3"],
+        part_size: Size => ["s3", "oss"],
+        concurrency: u32 => ["s3", "oss"],
+        sse_customer_algorithm: String => ["s3"],
+        sse_customer_key: String => ["s3"],
+        sse_customer_key_path: String => ["s3"],
+        sse_kms_key_id: String => ["s3"],
+        account_name: String => ["abs"],
+        account_key: String => ["abs"],
+        sas_token: String => ["abs"],
+        host: String => ["sftp"],
+        user: String => ["sftp"],
+        password: String => ["sftp", "nats"],
+        key_path: String => ["sftp"],
+        host_key: String => ["sftp"],
+        accept_unknown_host_key: bool => ["sftp"],
+        concurrent_writes: bool => ["sftp"],
+        webdav_url: String => ["webdav"],
+        webdav_username: String => ["webdav"],
+        webdav_password: String => ["webdav"],
+        jwt: String => ["nats"],
+        seed: String => ["nats"],
+        creds: String => ["nats"],
+        nkey: String => ["nats"],
+        username: String => ["nats"],
+        token: String => ["nats"],
+        tls: bool => ["nats"],
+        root_cas: Vec<String> => ["nats"],
+        client_cert: String => ["nats"],
+        client_key: String => ["nats"],
+        max_reconnects: i64 => ["nats"],
+        reconnect_wait: GoDuration => ["nats"],
+        timeout: GoDuration => ["nats"],
     }
 }
 

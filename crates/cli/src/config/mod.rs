@@ -26,7 +26,7 @@ pub(crate) use entries::Entries;
 pub(crate) use error::ConfigError;
 pub(crate) use keys::LoggingKeys;
 pub(crate) use paths::expand_path;
-pub(crate) use replica::{from_url, kind_of};
+pub(crate) use replica::from_url;
 use walstream_engine::{HistoryOptions, default_meta_path};
 use walstream_storage::ReplicaConfig;
 

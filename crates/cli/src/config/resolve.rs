@@ -26,6 +26,7 @@ pub(super) fn resolve(mut root: RootKeys) -> Result<Config, ConfigError> {
     for (index, database) in std::mem::take(&mut root.dbs).into_iter().enumerate() {
         let number = index + 1;
         warnings.extend(obsolete(&database));
+        warnings.extend(foreign(&database));
         entries.push(entry(number, database, &root, &history)?);
     }
     check_unique(&entries)?;
@@ -179,6 +180,19 @@ fn obsolete(database: &DatabaseKeys) -> Vec<String> {
         .collect()
 }
 
+/// Settings of other kinds of replicas, which the peer passes over in silence.
+fn foreign(database: &DatabaseKeys) -> Vec<String> {
+    let Some(keys) = database.replica.as_ref().or_else(|| database.replicas.as_ref()?.first()) else {
+        return Vec::new();
+    };
+    let from_url = keys.url.as_deref().and_then(|url| url.parse().ok());
+    let Ok(kind) = replica::kind(keys, from_url.as_ref()) else { return Vec::new() };
+    let place = database.path.as_deref().or(database.dir.as_deref()).unwrap_or_default();
+    let sentence =
+        |key| format!("dbs[{place}].replica: {key} has no effect on a replica of type {kind:?}; remove it");
+    keys.foreign(kind).into_iter().map(sentence).collect()
+}
+
 fn entry(
     number: usize,
     mut keys: DatabaseKeys,
@@ -286,7 +300,7 @@ fn check_unique(entries: &[Entry]) -> Result<(), ConfigError> {
                 database.path.display().to_string()
             )));
         }
-        if let Some(first) = places.insert(replica::place_of(&database.replica), number) {
+        if let Some(first) = places.insert(database.replica.place(), number) {
             return Err(ConfigError::new(format!(
                 "database config #{number}: its replica is already used by database config #{first}; each database \
                  needs a replica of its own"

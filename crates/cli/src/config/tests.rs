@@ -98,14 +98,22 @@ fn mistakes_are_answered_in_the_peers_words() {
         "dbs: [{path: /a, replica: {path: /r}}, {path: /b, replica: {url: 'file:///r'}}]".to_owned(),
         replica("path: 's3://x'"),
         replica("type: foo, path: b"),
-        replica("type: gs, bucket: b"),
-        replica("url: 'sftp://host/path'"),
+        replica("type: gs"),
+        replica("type: abs, path: b"),
+        replica("type: sftp, path: b"),
+        replica("type: sftp, host: b"),
+        replica("type: webdav, path: b"),
+        replica("type: oss"),
+        replica("url: 'nats://host'"),
+        replica("url: 'nats://host/b', client-cert: c"),
+        replica("url: 'nats://host/b', timeout: 0s"),
+        replica("url: 'sftp://user:secret@host'"),
+        replica("url: 'ftp://host/path'"),
         replica("url: 's3://x/y', path: z"),
         replica("url: 's3://x/y', bucket: z"),
         replica("type: s3"),
         replica("type: file"),
         replica("url: backup"),
-        replica("path: b, account-name: c"),
         replica("path: b, age: {recipients: []}"),
         replica("url: 's3://x/y', part-size: big"),
         replica("url: 's3://x/y?part-size=big'"),
@@ -129,6 +137,7 @@ dbs:
     max-checkpoint-page-count: 10
     replicas:
       - {name: old, path: b, retention: 72h, snapshot-interval: 1h, retention-check-interval: 1h, validation-interval: 1h}
+  - {path: /b, replica: {path: c, account-name: d, host: e}}
 ",
     );
     insta::assert_snapshot!(config.warnings.join("\n"));
@@ -207,7 +216,7 @@ fn a_newcomer_is_what_a_restart_would_find() {
         let found = config(text).entries.newcomer(Path::new(path));
         found.map(|database| match database.replica {
             ReplicaConfig::File(file) => file.path.unwrap(),
-            ReplicaConfig::S3(_) => panic!(),
+            other => panic!("{other:?}"),
         })
     };
     let text = "dbs:

@@ -1,43 +1,8 @@
-//! What must be known to reach a replica.
-//!
-//! Invariant: `None` means "not said". Defaults are filled in when a client is made, never before, so that the
-//! caller can lay a configuration file over a URL over defaults.
+//! What can be said about an S3 replica.
 
 use std::path::PathBuf;
 
 use crate::secret::Secret;
-
-/// The configuration of a replica, by kind of store.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[allow(clippy::large_enum_variant, reason = "there is one per replica, and it is not moved about")]
-pub enum ReplicaConfig {
-    /// A directory.
-    File(FileConfig),
-    /// An S3 bucket, of Amazon or of anyone who speaks its protocol.
-    S3(S3Config),
-}
-
-/// A replica in a directory.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct FileConfig {
-    /// The directory. It is made when the first file is written.
-    pub path: Option<PathBuf>,
-    /// Who may use the files; `None` leaves it to the process.
-    pub access: Option<FileAccess>,
-}
-
-/// Owner and permissions of what is written, usually those of the database and its folder.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FileAccess {
-    /// Permission bits of files.
-    pub file_mode: u32,
-    /// Permission bits of directories.
-    pub dir_mode: u32,
-    /// Owner.
-    pub uid: u32,
-    /// Group.
-    pub gid: u32,
-}
 
 /// A replica in an S3 bucket.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
