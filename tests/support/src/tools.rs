@@ -2,11 +2,27 @@
 
 use std::path::{Path, PathBuf};
 
-/// An external program that `tests/run --install` puts into `target/test-tools`.
+/// An external program that `tests/run --install` puts into `target/test-tools`, or that the system brings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tool {
     /// moto, an S3 server that honours conditional writes.
     MotoServer,
+    /// s3s-fs, an S3 server that checks signatures.
+    S3sFs,
+    /// Azurite, Microsoft's own emulator of Azure Blob Storage.
+    Azurite,
+    /// An emulator of Google Cloud Storage that speaks its JSON API.
+    GcpStorageEmulator,
+    /// A NATS server with JetStream.
+    NatsServer,
+    /// rclone, which can serve a directory over WebDAV, SFTP and S3.
+    Rclone,
+    /// A WebDAV server.
+    Wsgidav,
+    /// OpenSSH's server.
+    Sshd,
+    /// nginx with its WebDAV modules.
+    Nginx,
     /// Litestream 0.5.17, the peer.
     Litestream,
     /// Litestream 0.3.13, for replicas of the old format.
@@ -17,6 +33,15 @@ impl Tool {
     fn path_below(self, folder: &Path) -> PathBuf {
         folder.join(match self {
             Tool::MotoServer => "venv/bin/moto_server",
+            Tool::S3sFs => "s3s/bin/s3s-fs",
+            Tool::Azurite => "npm/node_modules/.bin/azurite-blob",
+            Tool::GcpStorageEmulator => "venv/bin/gcp-storage-emulator",
+            Tool::NatsServer => "venv/bin/nats-server",
+            Tool::Rclone => "venv/bin/rclone",
+            Tool::Wsgidav => "venv/bin/wsgidav",
+            // A path from the root stands for itself.
+            Tool::Sshd => "/usr/sbin/sshd",
+            Tool::Nginx => "/usr/sbin/nginx",
             Tool::Litestream => "venv/bin/litestream",
             Tool::Litestream03 => "litestream-0.3.13/bin/litestream",
         })
@@ -40,6 +65,10 @@ pub fn workspace() -> PathBuf {
 /// The path of an external program. A missing one fails the test: a test that silently skips proves nothing.
 pub fn tool(tool: Tool) -> PathBuf {
     let path = tool.path_below(&tools_folder());
-    assert!(path.exists(), "{} is missing. Get it with: tests/run --install", path.display());
+    assert!(
+        path.exists(),
+        "{} is missing. Get it with: tests/run --install, which says what the system must bring",
+        path.display()
+    );
     path
 }
