@@ -6,14 +6,14 @@ use crate::client::ReplicaClient;
 use crate::config::ReplicaConfig;
 use crate::error::StorageError;
 use crate::file::FileClient;
-use crate::s3::S3Client;
+use crate::s3;
 
 /// A client for a configured replica. Nothing is asked of the store yet; [`ReplicaClient::init`] does that.
 pub fn connect(config: &ReplicaConfig) -> Result<Arc<dyn ReplicaClient>, StorageError> {
     install_tls();
     Ok(match config {
         ReplicaConfig::File(config) => Arc::new(FileClient::new(config)?),
-        ReplicaConfig::S3(config) => Arc::new(S3Client::new(config)?),
+        ReplicaConfig::S3(config) => Arc::new(s3::client(config)?),
         other => {
             let message =
                 format!("replica type {:?} is not supported yet; supported are file and s3", other.kind());

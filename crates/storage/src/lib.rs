@@ -19,6 +19,7 @@
 //! ```
 
 pub mod client;
+mod cloud;
 pub mod config;
 mod connect;
 pub mod error;
@@ -26,7 +27,7 @@ pub mod file;
 mod layout;
 pub mod legacy;
 mod providers;
-pub mod s3;
+mod s3;
 pub mod secret;
 mod timestamp;
 pub mod url;

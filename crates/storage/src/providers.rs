@@ -2,6 +2,8 @@
 //!
 //! Invariant: a row only says what differs; whatever the user said wins over it.
 
+use crate::cloud::DEFAULT_CONCURRENCY;
+
 /// How one provider differs from Amazon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Provider {
@@ -21,7 +23,7 @@ pub(crate) struct Provider {
 
 const DEFAULT: Provider = Provider {
     name: "S3",
-    concurrency: 4,
+    concurrency: DEFAULT_CONCURRENCY,
     bulk_delete: true,
     equal_parts: false,
     creates_exclusively: None,

@@ -4,22 +4,17 @@
 //! token of the environment does not belong to keys of the configuration).
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use async_trait::async_trait;
-use object_store::CredentialProvider;
-use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey as Key, AwsCredential, AwsCredentialProvider};
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey as Key, AwsCredentialProvider};
 
 use super::profile::{self, Keys};
+use crate::cloud::Guarded;
 use crate::config::S3Config;
 use crate::error::StorageError;
 use crate::secret::Secret;
 
 const HOW_TO_SET_KEYS: &str =
     "set access-key-id and secret-access-key, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY";
-
-/// How long a source of temporary keys may take to answer.
-const ANSWER_WITHIN: Duration = Duration::from_secs(4);
 
 /// Where the keys come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,7 +86,7 @@ impl Credentials {
 
     /// The source, with a deadline and an error that a person understands.
     pub(super) fn guard(&self, inner: AwsCredentialProvider) -> AwsCredentialProvider {
-        let source = match self {
+        let failure = match self {
             Credentials::Static { .. } => return inner,
             Credentials::Service { name, .. } => format!("the {name} gave no AWS credentials"),
             Credentials::InstanceMetadata { .. } => format!(
@@ -99,7 +94,7 @@ impl Credentials {
                  {HOW_TO_SET_KEYS}"
             ),
         };
-        Arc::new(Guarded { inner, source })
+        Arc::new(Guarded::new(inner, "S3", failure))
     }
 }
 
@@ -159,32 +154,6 @@ fn pair(
         (Some(_), None) => lonely(names[0], names[1]),
         (None, Some(_)) => lonely(names[1], names[0]),
         (None, None) => Ok(None),
-    }
-}
-
-#[derive(Debug)]
-struct Guarded {
-    inner: AwsCredentialProvider,
-    source: String,
-}
-
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-struct NoCredentials(String);
-
-#[async_trait]
-impl CredentialProvider for Guarded {
-    type Credential = AwsCredential;
-
-    async fn get_credential(&self) -> object_store::Result<Arc<AwsCredential>> {
-        let cause = match tokio::time::timeout(ANSWER_WITHIN, self.inner.get_credential()).await {
-            Ok(Ok(credential)) => return Ok(credential),
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => "no answer".to_owned(),
-        };
-        tracing::debug!(cause, "{}", self.source);
-        let source = Box::new(NoCredentials(self.source.clone()));
-        Err(object_store::Error::Generic { store: "S3", source })
     }
 }
 

@@ -1,125 +1,161 @@
 //! A replica in an S3 bucket.
 //!
-//! Invariants: an object appears whole or not at all. An existing one is never written over where the store can
-//! tell (see [`ReplicaClient::creates_exclusively`]); elsewhere its name is looked up first.
-//!
-//! An upload whose answer was lost may have arrived: the retry then finds the name taken. That is reported as
-//! [`PutOutcome::AlreadyExists`], and whoever uploads compares the content.
+//! Invariant: what is here is special to S3; the rest is in [`cloud`](crate::cloud).
 
-mod bucket;
 mod credentials;
-mod failure;
-mod legacy;
-mod object;
 mod profile;
 mod settings;
-mod transport;
-mod upload;
 
-use std::ops::Range;
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
-use futures::stream::{self, BoxStream};
-use futures::{StreamExt, TryStreamExt};
-use object_store::list::{PaginatedListOptions, PaginatedListStore};
-use object_store::path::Path;
-use object_store::{Error, GetOptions, GetRange, ObjectMeta, ObjectStore};
-use walstream_ltx::{FileName, Level, Timestamp, Txid, TxidRange};
+use object_store::aws::{
+    AmazonS3, AmazonS3Builder, AwsCredentialProvider, S3ConditionalPut, resolve_bucket_region,
+};
+use object_store::client::HttpRequest;
+use object_store::list::PaginatedListOptions;
+use object_store::{ClientOptions, Error, HeaderMap, HeaderValue};
 
-use crate::client::{FileInfo, PutBody, PutOutcome, ReplicaClient, TimestampSource};
+use crate::cloud::{
+    Buckets, Cloud, CloudClient, Completion, Connector, FIRST_TRY, Facts, Opened, RETRIES, client_options,
+    retry,
+};
 use crate::config::S3Config;
 use crate::error::StorageError;
-use crate::layout::{Layout, clean_path};
-use crate::legacy::LegacyStore;
-use bucket::{Bucket, Opened};
-use failure::{Place, is_already_gone, is_past_end};
-use object::Object;
-use upload::Parts;
+use crate::layout::Layout;
+use settings::{Encryption, Settings};
 
-/// How many times of files are asked for at once.
-const HEADS_AT_ONCE: usize = 50;
-/// Room that is made for an answer before any of it is there.
-const LARGEST_READ: usize = 8 << 20;
-/// How long the first check may take.
-const INIT_SECONDS: u64 = 5;
-
-/// The store of a path in an S3 bucket.
-#[derive(Clone, Debug)]
-pub struct S3Client {
-    bucket: Arc<Bucket>,
-    root: String,
+/// A client for a configured path. Nothing is asked of the server yet.
+pub(crate) fn client(config: &S3Config) -> Result<CloudClient, StorageError> {
+    static IN_USE: Buckets<S3Config> = Buckets::none();
+    let settings = S3Config { path: None, ..config.clone() };
+    let bucket = IN_USE.get(settings, || S3::new(config, &|name| std::env::var(name).ok()))?;
+    CloudClient::new(bucket, config.path.as_deref())
 }
 
-impl S3Client {
-    /// A client for a configured path. Nothing is asked of the server yet.
-    pub fn new(config: &S3Config) -> Result<Self, StorageError> {
-        let bucket = Bucket::shared(config)?;
-        let root = clean_path(config.path.as_deref().unwrap_or_default());
-        Path::parse(&root)
-            .map_err(|error| StorageError::Config(format!("invalid S3 path {root:?}: {error}")))?;
-        Ok(S3Client { bucket, root })
+/// A bucket of Amazon's or of anyone who speaks its protocol.
+#[derive(Debug)]
+struct S3 {
+    settings: Settings,
+}
+
+impl S3 {
+    fn new(config: &S3Config, env: &dyn Fn(&str) -> Option<String>) -> Result<Self, StorageError> {
+        Ok(S3 { settings: Settings::resolve(config, env)? })
     }
 
-    fn place(&self) -> Place {
-        Place::new(&self.bucket, &self.root)
-    }
-
-    fn object(&self, level: Level, txids: TxidRange) -> Result<Object, StorageError> {
-        Object::new(&self.bucket, &self.root, level, txids)
-    }
-
-    async fn open(&self, place: &Place, operation: &'static str) -> Result<&Opened, StorageError> {
-        self.bucket.open().await.map_err(|error| place.failed(operation, error))
-    }
-
-    async fn read_range(
-        &self,
-        object: Object,
-        range: GetRange,
-        start: u64,
-    ) -> Result<BoxStream<'static, Result<Bytes, StorageError>>, StorageError> {
-        let Object { path, place } = object;
-        let opened = self.open(&place, "reading").await?;
-        let range = (range != GetRange::Offset(0)).then_some(range);
-        match opened.store.get_opts(&path, GetOptions { range, ..GetOptions::default() }).await {
-            Ok(found) => Ok(found.into_stream().map_err(move |error| place.failed("reading", error)).boxed()),
-            Err(error) if is_past_end(&error) => {
-                Err(StorageError::PastEnd { location: place.location, offset: start })
-            }
-            Err(error) => Err(place.failed("reading", error)),
+    async fn region(&self) -> object_store::Result<String> {
+        match &self.settings.region {
+            Some(region) => Ok(region.clone()),
+            None => resolve_bucket_region(&self.settings.bucket, &self.client_options()).await,
         }
     }
 
-    async fn read_whole_range(&self, object: Object, range: Range<u64>) -> Result<Bytes, StorageError> {
-        if range.is_empty() {
-            return Ok(Bytes::new());
-        }
-        let start = range.start;
-        let length = usize::try_from(range.end - start).unwrap_or_default().min(LARGEST_READ);
-        let mut chunks = self.read_range(object, GetRange::Bounded(range), start).await?;
-        let mut bytes = Vec::with_capacity(length);
-        while let Some(chunk) = chunks.try_next().await? {
-            bytes.extend_from_slice(&chunk);
-        }
-        Ok(Bytes::from(bytes))
+    /// The source of the keys, which all clients share.
+    fn keys(&self, builder: AmazonS3Builder) -> object_store::Result<AwsCredentialProvider> {
+        let source = self.settings.credentials.configure(builder).build()?;
+        Ok(self.settings.credentials.guard(Arc::clone(source.credentials())))
     }
 
-    /// The file with the time of its header; `None` if it was deleted meanwhile.
-    async fn with_header_time(
-        &self,
-        opened: &Opened,
-        file: FileInfo,
-    ) -> Result<Option<FileInfo>, StorageError> {
-        let head = self.object(file.level, file.txids)?.head(opened).await?;
-        Ok(head.map(|head| FileInfo { created_at: head.created_at.unwrap_or(file.created_at), ..file }))
+    fn builder(&self, region: &str, connector: Connector) -> AmazonS3Builder {
+        let settings = &self.settings;
+        let mut builder = AmazonS3Builder::new()
+            .with_bucket_name(&settings.bucket)
+            .with_region(region)
+            .with_virtual_hosted_style_request(settings.virtual_hosted)
+            .with_conditional_put(S3ConditionalPut::ETagMatch)
+            .with_unsigned_payload(!settings.sign_payload)
+            .with_disable_bulk_delete(!settings.bulk_delete)
+            .with_retry(retry(RETRIES))
+            .with_client_options(self.client_options())
+            .with_http_connector(connector);
+        if let Some(endpoint) = &settings.endpoint {
+            builder = builder.with_endpoint(endpoint);
+        }
+        match &settings.encryption {
+            Encryption::Bucket => builder,
+            Encryption::Customer(key) => builder.with_ssec_encryption(key.expose()),
+            Encryption::Kms(id) => builder.with_sse_kms_encryption(id),
+        }
+    }
+
+    fn client_options(&self) -> ClientOptions {
+        let settings = &self.settings;
+        let plain_http = settings.endpoint.as_deref().is_some_and(|endpoint| endpoint.starts_with("http://"));
+        let mut headers = HeaderMap::new();
+        if let Some((name, value)) = settings.provider.header {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
+        client_options(plain_http)
+            .with_allow_invalid_certificates(settings.skip_verify)
+            .with_default_headers(headers)
     }
 }
 
-/// The peer's replica at the top of a bucket has keys that begin with `./` or `/` (see [`clean_path`]). They cannot be
-/// asked for here, so whoever expects to find them must hear of it.
+#[async_trait]
+impl Cloud for S3 {
+    fn facts(&self) -> Facts {
+        let settings = &self.settings;
+        Facts {
+            kind: "s3",
+            cloud: "S3",
+            noun: "bucket",
+            bucket: settings.bucket.clone(),
+            url: format!("s3://{}", settings.bucket),
+            server: settings.endpoint.clone().unwrap_or_else(|| "Amazon S3".to_owned()),
+            layout: Layout::Hex,
+            time_key: "litestream-timestamp",
+            storage_class: settings.storage_class.clone(),
+            part_size: settings.part_size,
+            concurrency: settings.concurrency,
+            equal_parts: settings.provider.equal_parts,
+            creates_exclusively: settings.provider.creates_exclusively,
+        }
+    }
+
+    async fn connect(&self) -> object_store::Result<Opened> {
+        let region = self.region().await?;
+        let connector = Connector { completion: Some(Arc::new(EndOfMultipart)), ..Connector::default() };
+        let builder = || self.builder(&region, connector.clone());
+        let keys = self.keys(builder())?;
+        let build = |retries| -> object_store::Result<Arc<AmazonS3>> {
+            Ok(Arc::new(builder().with_credentials(Arc::clone(&keys)).with_retry(retry(retries)).build()?))
+        };
+        let (store, impatient) = (build(RETRIES)?, build(FIRST_TRY)?);
+        Ok(Opened { store, impatient, complete_exclusively: connector.complete_exclusively })
+    }
+
+    async fn survey_top(&self, opened: &Opened) {
+        if let Some(prefix) = unreachable_replica(opened).await {
+            let bucket = &self.settings.bucket;
+            tracing::warn!(
+                "bucket {bucket} holds a Litestream replica below {prefix}…, which walstream cannot read; \
+                 copy its objects to a path of their own and use s3://{bucket}/PATH"
+            );
+        }
+    }
+}
+
+/// `POST KEY?uploadId=…`
+#[derive(Debug)]
+struct EndOfMultipart;
+
+impl Completion for EndOfMultipart {
+    fn is(&self, request: &HttpRequest) -> bool {
+        let query = request.uri().query().unwrap_or_default();
+        request.method() == "POST" && query.split('&').any(|pair| pair.starts_with("uploadId="))
+    }
+
+    fn ask_for_free_name(&self, request: &mut HttpRequest) -> object_store::Result<()> {
+        // Not part of the signature, which S3 allows for headers outside x-amz-*.
+        request.headers_mut().insert("if-none-match", HeaderValue::from_static("*"));
+        Ok(())
+    }
+}
+
+/// The peer's replica at the top of a bucket has keys that begin with `./` or `/` (see
+/// [`clean_path`](crate::layout::clean_path)). They cannot be asked for here, so whoever expects to find them must hear
+/// of it.
 async fn unreachable_replica(opened: &Opened) -> Option<&'static str> {
     for prefix in ["./000", "/000"] {
         let options = PaginatedListOptions { max_keys: Some(1), ..PaginatedListOptions::default() };
@@ -135,145 +171,47 @@ async fn unreachable_replica(opened: &Opened) -> Option<&'static str> {
     None
 }
 
-/// What a listing says of an object, if it is an LTX file.
-fn info_of(level: Level, folder: &str, meta: ObjectMeta) -> Option<FileInfo> {
-    let name = meta.location.as_ref().strip_prefix(folder)?.strip_prefix('/')?;
-    let FileName(txids) = name.parse().ok()?;
-    let created_at = Timestamp::from_millis(meta.last_modified.timestamp_millis());
-    Some(FileInfo { level, txids, size: meta.size, created_at })
-}
-
-#[async_trait]
-impl ReplicaClient for S3Client {
-    fn kind(&self) -> &'static str {
-        "s3"
-    }
-
-    fn location(&self) -> String {
-        self.place().location
-    }
-
-    fn legacy(&self) -> Option<&dyn LegacyStore> {
-        Some(self)
-    }
-
-    async fn init(&self) -> Result<(), StorageError> {
-        let place = self.place();
-        let look = async {
-            let opened = self.open(&place, "first contact").await?;
-            let options = PaginatedListOptions { max_keys: Some(1), ..PaginatedListOptions::default() };
-            let prefix = Layout::Hex.folder(&self.root, Level::SNAPSHOT) + "/";
-            match opened.impatient.list_paginated(Some(&prefix), options).await {
-                Ok(_) if self.root.is_empty() => {
-                    if let Some(prefix) = unreachable_replica(opened).await {
-                        let bucket = &self.bucket.settings.bucket;
-                        tracing::warn!(
-                            "bucket {bucket} holds a Litestream replica below {prefix}…, which walstream cannot read; \
-                             copy its objects to a path of their own and use s3://{bucket}/PATH"
-                        );
-                    }
-                    Ok(())
-                }
-                Ok(_) => Ok(()),
-                Err(error) => Err(place.failed_listing("first contact", error)),
-            }
-        };
-        let answer = tokio::time::timeout(Duration::from_secs(INIT_SECONDS), look).await;
-        answer.unwrap_or_else(|_| {
-            let reason = format!("{} gave no answer within {INIT_SECONDS} s", self.bucket.server());
-            Err(place.unavailable("first contact", reason))
-        })
-    }
-
-    async fn creates_exclusively(&self) -> Result<bool, StorageError> {
-        let answer = self.bucket.creates_exclusively(&self.root).await;
-        answer.map_err(|error| self.place().failed("trying out the store", error))
-    }
-
-    async fn list(
-        &self,
-        level: Level,
-        from: Txid,
-        timestamps: TimestampSource,
-    ) -> Result<Vec<FileInfo>, StorageError> {
-        let folder = Layout::Hex.folder(&self.root, level);
-        let place = Place::new(&self.bucket, &folder);
-        let opened = self.open(&place, "listing").await?;
-        let path = |text: &str| Path::parse(text).map_err(|error| place.failed("listing", error.into()));
-        // The name of every file from `from` on is longer than this, and so comes after it.
-        let before = path(&format!("{folder}/{from}"))?;
-        let found = opened.store.list_with_offset(Some(&path(&folder)?), &before);
-        let files = found.try_filter_map(|meta| std::future::ready(Ok(info_of(level, &folder, meta))));
-        // Not every store knows where to begin.
-        let files = files.try_filter(|file| std::future::ready(file.txids.min() >= from));
-        let files = files.try_collect::<Vec<FileInfo>>().await;
-        let mut files = files.map_err(|error| place.failed_listing("listing", error))?;
-        if timestamps == TimestampSource::Exact {
-            let asked = stream::iter(files).map(|file| self.with_header_time(opened, file));
-            let answers = asked.buffer_unordered(HEADS_AT_ONCE);
-            files = answers.try_filter_map(|file| std::future::ready(Ok(file))).try_collect().await?;
-        }
-        files.sort_unstable_by_key(|file| file.txids);
-        Ok(files)
-    }
-
-    async fn read(&self, level: Level, txids: TxidRange, range: Range<u64>) -> Result<Bytes, StorageError> {
-        self.read_whole_range(self.object(level, txids)?, range).await
-    }
-
-    async fn read_stream(
-        &self,
-        level: Level,
-        txids: TxidRange,
-        from: u64,
-    ) -> Result<BoxStream<'static, Result<Bytes, StorageError>>, StorageError> {
-        self.read_range(self.object(level, txids)?, GetRange::Offset(from), from).await
-    }
-
-    async fn put(
-        &self,
-        level: Level,
-        txids: TxidRange,
-        created_at: Timestamp,
-        body: PutBody,
-    ) -> Result<PutOutcome, StorageError> {
-        let object = self.object(level, txids)?;
-        let exclusive = self.creates_exclusively().await?;
-        let opened = self.open(&object.place, "upload").await?;
-        let settings = &self.bucket.settings;
-        let mut parts = Parts::open(body, settings.part_size, settings.provider.equal_parts).await?;
-        let first = parts.next().await?;
-        if first.is_last {
-            object.put_single(opened, first.payload, created_at, exclusive).await
-        } else {
-            object.put_parts(opened, first.payload, parts, created_at).await
-        }
-    }
-
-    async fn delete(&self, files: &[(Level, TxidRange)]) -> Result<(), StorageError> {
-        let place = self.place();
-        let store = self.open(&place, "deleting").await?.store.clone();
-        let objects = files.iter().map(|&(level, txids)| self.object(level, txids));
-        let paths: Vec<Path> =
-            objects.map(|object| object.map(|object| object.path)).collect::<Result<_, _>>()?;
-        // In a task of its own, because object_store panics at an answer that names a key it was not asked about.
-        let deleting = tokio::spawn(async move {
-            let answers = store.delete_stream(stream::iter(paths.into_iter().map(Ok)).boxed());
-            answers.collect::<Vec<_>>().await
-        });
-        let answers = deleting.await.map_err(|error| place.unavailable("deleting", error.to_string()))?;
-        let failed = answers.into_iter().filter_map(Result::err).map(|error| match is_already_gone(&error) {
-            true => Ok(()),
-            false => Err(place.failed("deleting", error)),
-        });
-        failed.collect()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::client::ReplicaClient as _;
+    use crate::cloud::Bucket;
+    use std::time::{Duration, Instant};
     use walstream_test_support::{App, Moto, Program};
+
+    /// A bucket on `endpoint` for someone without keys, whose machine has a metadata service at `metadata`.
+    fn without_keys(endpoint: &str, metadata: &str) -> S3 {
+        crate::connect::install_tls();
+        let config = S3Config {
+            bucket: Some(Moto::BUCKET.into()),
+            endpoint: Some(endpoint.into()),
+            ..S3Config::default()
+        };
+        let env = |name: &str| (name == "AWS_EC2_METADATA_SERVICE_ENDPOINT").then(|| metadata.to_owned());
+        S3::new(&config, &env).unwrap()
+    }
+
+    #[tokio::test]
+    async fn moto_keys_of_the_machines_role_are_used() {
+        let server = Moto::start();
+        let s3 = without_keys(&server.endpoint(), &server.endpoint());
+        let keys = s3.keys(s3.builder("us-east-1", Connector::default())).unwrap();
+        assert!(keys.get_credential().await.unwrap().token.is_some(), "keys of a role are temporary");
+        CloudClient::new(Arc::new(Bucket::new(s3)), None).unwrap().init().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn without_any_keys_the_error_says_how_to_give_them() {
+        let nobody = "http://127.0.0.1:1";
+        let client = CloudClient::new(Arc::new(Bucket::new(without_keys(nobody, nobody))), None).unwrap();
+        let begun = Instant::now();
+        let error = client.init().await.unwrap_err().to_string();
+        assert!(
+            error.starts_with("s3://bkt: first contact failed: no AWS credentials: none are set"),
+            "{error}"
+        );
+        assert!(begun.elapsed() < Duration::from_secs(5));
+    }
 
     #[tokio::test]
     async fn moto_a_peers_replica_at_the_top_of_a_bucket_is_noticed() {
@@ -291,10 +229,10 @@ mod tests {
             let Ok(crate::ReplicaConfig::S3(mut config)) = url.parse() else { panic!("{url}") };
             config.access_key_id = Some("id".into());
             config.secret_access_key = Some("secret".to_owned().into());
-            let client = S3Client::new(&config).unwrap();
-            client.init().await.unwrap();
-            let opened = client.bucket.open().await.unwrap();
-            assert_eq!(unreachable_replica(opened).await, prefix, "{:?}", server.keys(""));
+            let s3 = S3::new(&config, &|_| None).unwrap();
+            let opened = s3.connect().await.unwrap();
+            assert_eq!(unreachable_replica(&opened).await, prefix, "{:?}", server.keys(""));
+            client(&config).unwrap().init().await.unwrap();
         }
     }
 }

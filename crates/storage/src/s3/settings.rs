@@ -8,6 +8,7 @@ use std::path::Path;
 use ::url::Url;
 
 use super::credentials::Credentials;
+use crate::cloud::DEFAULT_PART_SIZE;
 use crate::config::S3Config;
 use crate::error::StorageError;
 use crate::providers::{AMAZON, Provider, provider_of};
@@ -17,7 +18,6 @@ use crate::secret::Secret;
 const MIN_PART_SIZE: u64 = 5 << 20;
 /// Amazon's greatest size of a part.
 const MAX_PART_SIZE: u64 = 5 << 30;
-const DEFAULT_PART_SIZE: u64 = 8 << 20;
 /// Parts wait in memory, so a slip of the finger must not take it all.
 const MAX_CONCURRENCY: usize = 64;
 

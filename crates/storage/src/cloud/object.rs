@@ -11,16 +11,14 @@ use object_store::{
 };
 use walstream_ltx::{Level, Timestamp, TxidRange};
 
-use super::bucket::{Bucket, Opened};
+use super::Opened;
+use super::bucket::Bucket;
 use super::failure::Place;
 use super::upload::{Multipart, Parts};
 use crate::client::PutOutcome;
 use crate::error::StorageError;
-use crate::layout::Layout;
 use crate::timestamp;
 
-/// The user metadata that holds the time of a file's header.
-const TIME_KEY: &str = "litestream-timestamp";
 /// How often a write is begun again when the store says "conflict" about a name that is free.
 const CONFLICT_TRIES: usize = 3;
 
@@ -43,7 +41,7 @@ impl Object {
         level: Level,
         txids: TxidRange,
     ) -> Result<Self, StorageError> {
-        Object::at(bucket, &Layout::Hex.object(root, level, txids))
+        Object::at(bucket, &bucket.facts.layout.object(root, level, txids))
     }
 
     /// Any object of a replica, by its key.
@@ -60,7 +58,7 @@ impl Object {
         let options = GetOptions { head: true, ..GetOptions::default() };
         match opened.store.get_opts(&self.path, options).await {
             Ok(head) => {
-                let text = head.attributes.get(&Attribute::Metadata(TIME_KEY.into()));
+                let text = head.attributes.get(&self.time_key());
                 Ok(Some(Head { created_at: text.and_then(|text| timestamp::from_text(text)) }))
             }
             Err(Error::NotFound { .. }) => Ok(None),
@@ -72,12 +70,16 @@ impl Object {
         Ok(self.head(opened).await?.is_some())
     }
 
+    fn time_key(&self) -> Attribute {
+        Attribute::Metadata(self.place.bucket.facts.time_key.into())
+    }
+
     fn attributes(&self, created_at: Timestamp) -> Attributes {
         let mut attributes = Attributes::new();
         if let Some(text) = timestamp::to_text(created_at) {
-            attributes.insert(Attribute::Metadata(TIME_KEY.into()), text.into());
+            attributes.insert(self.time_key(), text.into());
         }
-        if let Some(class) = &self.place.bucket.settings.storage_class {
+        if let Some(class) = &self.place.bucket.facts.storage_class {
             attributes.insert(Attribute::StorageClass, class.clone().into());
         }
         attributes
@@ -100,7 +102,7 @@ impl Object {
             let options = PutOptions { mode: mode.clone(), attributes, ..PutOptions::default() };
             match opened.store.put_opts(&self.path, payload.clone(), options).await {
                 Ok(_) => return Ok(PutOutcome::Created),
-                // Also S3's "conflict", which two writers at once can cause without any object coming of it.
+                // Also a "conflict", which two writers at once can cause without any object coming of it.
                 Err(Error::AlreadyExists { .. }) if !self.exists(opened).await? => {}
                 Err(Error::AlreadyExists { .. }) => return Ok(PutOutcome::AlreadyExists),
                 Err(error) => return Err(self.place.failed("upload", error)),
@@ -125,7 +127,7 @@ impl Object {
         let options = PutMultipartOptions { attributes, ..PutMultipartOptions::default() };
         let upload = opened.store.put_multipart_opts(&self.path, options).await;
         let upload = upload.map_err(|error| self.place.failed("upload", error))?;
-        let mut upload = Multipart::new(upload, self.place.bucket.settings.concurrency);
+        let mut upload = Multipart::new(upload, self.place.bucket.facts.concurrency);
 
         let outcome = self.send_parts(opened, &mut upload, first, &mut parts).await;
         if !matches!(outcome, Ok(PutOutcome::Created)) {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use object_store::Error;
 use object_store::client::{HttpError, HttpErrorKind};
 
+use super::Facts;
 use super::bucket::Bucket;
 use crate::error::StorageError;
 
@@ -28,7 +29,7 @@ pub(super) struct Place {
 impl Place {
     /// The place below `root` of a bucket.
     pub(super) fn new(bucket: &Arc<Bucket>, key: &str) -> Self {
-        let location = format!("s3://{}/{key}", bucket.settings.bucket).trim_end_matches('/').to_owned();
+        let location = format!("{}/{key}", bucket.facts.url).trim_end_matches('/').to_owned();
         Place { bucket: Arc::clone(bucket), location }
     }
 
@@ -36,7 +37,7 @@ impl Place {
     pub(super) fn failed(&self, operation: &'static str, error: Error) -> StorageError {
         let location = self.location.clone();
         match status(&error) {
-            Some(404) if says(&error, "<Code>NoSuchBucket<") => self.no_bucket(),
+            Some(404) if misses_bucket(&error) => self.no_bucket(),
             Some(404) => StorageError::NotFound { location },
             Some(401 | 403) => StorageError::Denied { location, reason: self.reason(&error) },
             _ if says(&error, "(code: AccessDenied)") => {
@@ -55,11 +56,10 @@ impl Place {
     }
 
     fn no_bucket(&self) -> StorageError {
+        let Facts { noun, bucket, server, .. } = &self.bucket.facts;
         StorageError::Config(format!(
-            "{}: bucket {:?} does not exist at {}; create it, or correct the bucket name or the endpoint",
+            "{}: {noun} {bucket:?} does not exist at {server}; create it, or correct the {noun} name or the endpoint",
             self.location,
-            self.bucket.settings.bucket,
-            self.bucket.server()
         ))
     }
 
@@ -69,7 +69,7 @@ impl Place {
     }
 
     fn reason(&self, error: &Error) -> String {
-        let server = self.bucket.server();
+        let server = &self.bucket.facts.server;
         let chain: Vec<String> = causes(error).map(ToString::to_string).collect();
         if let Some(said) = chain.iter().rev().find_map(|text| server_said(text)) {
             return shorten(&said);
@@ -92,7 +92,8 @@ pub(super) fn is_past_end(error: &Error) -> bool {
 
 /// Whether an object that was to be deleted is not there.
 pub(super) fn is_already_gone(error: &Error) -> bool {
-    says(error, "(code: NoSuchKey)") || (status(error) == Some(404) && !says(error, "<Code>NoSuchBucket<"))
+    ["(code: NoSuchKey)", "(code: 404)"].iter().any(|words| says(error, words))
+        || (status(error) == Some(404) && !misses_bucket(error))
 }
 
 /// Whether the server does not know something that the request asked for.
@@ -109,6 +110,11 @@ fn status(error: &Error) -> Option<u16> {
     })
 }
 
+/// Whether it is the bucket that is not there, in the words of the clouds.
+fn misses_bucket(error: &Error) -> bool {
+    ["<Code>NoSuchBucket<", "<Code>ContainerNotFound<"].iter().any(|words| says(error, words))
+}
+
 fn says(error: &Error, words: &str) -> bool {
     causes(error).any(|error| error.to_string().contains(words))
 }
@@ -119,7 +125,7 @@ fn causes(error: &Error) -> impl Iterator<Item = &(dyn StdError + 'static)> {
     std::iter::successors(Some(first), |&error| error.source())
 }
 
-/// `Code: Message` of an S3 error document, or the status line of an answer without one.
+/// `Code: Message` of an error document, or the status line of an answer without one.
 fn server_said(text: &str) -> Option<String> {
     let element = |name: &str| {
         let (_, rest) = text.split_once(&format!("<{name}>"))?;

@@ -1,17 +1,18 @@
-//! How requests reach the server: deadlines, patience, and the one header that `object_store` cannot send.
+//! How requests reach the server: deadlines, patience, and the one condition that `object_store` cannot ask for.
 //!
 //! Invariant: a server that falls silent is an error, never a hang, however large the request.
 
+use std::fmt::Debug;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use object_store::ClientOptions;
 use object_store::client::{
     HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpService,
     ReqwestConnector,
 };
-use object_store::{ClientOptions, HeaderValue};
 
 /// How long a server may take to begin its answer, and to go on with it.
 const SILENCE: Duration = Duration::from_secs(20);
@@ -24,11 +25,22 @@ const MAX_DOCUMENT: u64 = 64 << 20;
 /// The longest pause that a server may ask for.
 const MAX_PAUSE: Duration = Duration::from_secs(30);
 
+/// The request that makes an object out of the parts of an upload.
+pub(crate) trait Completion: Debug + Send + Sync + 'static {
+    /// Whether this is such a request.
+    fn is(&self, request: &HttpRequest) -> bool;
+
+    /// Adds to such a request the condition that no object has the name.
+    fn ask_for_free_name(&self, request: &mut HttpRequest) -> object_store::Result<()>;
+}
+
 /// Makes the HTTP clients of a bucket.
-#[derive(Debug, Default)]
-pub(super) struct Connector {
-    /// Whether the end of a multipart upload asks for a free name.
-    pub(super) complete_exclusively: Arc<AtomicBool>,
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Connector {
+    /// `None`: the cloud takes no condition at the end of an upload.
+    pub(crate) completion: Option<Arc<dyn Completion>>,
+    /// Whether the condition is asked for.
+    pub(crate) complete_exclusively: Arc<AtomicBool>,
 }
 
 impl HttpConnector for Connector {
@@ -39,7 +51,7 @@ impl HttpConnector for Connector {
             watched: connect(options.clone().with_read_timeout(SILENCE))?,
             // Its read timeout would count the time of sending too.
             uploading: connect(options.with_read_timeout_disabled())?,
-            complete_exclusively: Arc::clone(&self.complete_exclusively),
+            connector: self.clone(),
         }))
     }
 }
@@ -48,7 +60,7 @@ impl HttpConnector for Connector {
 struct Transport {
     watched: HttpClient,
     uploading: HttpClient,
-    complete_exclusively: Arc<AtomicBool>,
+    connector: Connector,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -62,26 +74,30 @@ struct TooLong(u64);
 #[async_trait]
 impl HttpService for Transport {
     async fn call(&self, mut request: HttpRequest) -> Result<HttpResponse, HttpError> {
-        let is_completion = is_multipart_completion(&request);
-        let exclusively = is_completion && self.complete_exclusively.load(Ordering::Relaxed);
-        if exclusively {
-            // Not part of the signature, which S3 allows for headers outside x-amz-*.
-            request.headers_mut().insert("if-none-match", HeaderValue::from_static("*"));
+        let Connector { completion, complete_exclusively } = &self.connector;
+        let completion = completion.as_ref().filter(|completion| completion.is(&request));
+        let exclusively = completion.filter(|_| complete_exclusively.load(Ordering::Relaxed));
+        if let Some(completion) = exclusively {
+            completion
+                .ask_for_free_name(&mut request)
+                .map_err(|error| HttpError::new(HttpErrorKind::Request, error))?;
         }
         let announces_object = request.method() == "HEAD";
-        let wants_object = request.method() == "GET" && request.uri().query().is_none();
+        let wants_object = request.method() == "GET" && names_object(request.uri().query());
         let response = match request.body().content_length() as u64 {
             0 => self.watched.execute(request).await?,
-            _ if request.method() == "POST" => self.upload(request, HEAVY_WORK).await?,
+            _ if request.method() == "POST" || completion.is_some() => {
+                self.upload(request, HEAVY_WORK).await?
+            }
             length => self.upload(request, upload_limit(length)).await?,
         };
         let is_document = !(announces_object || wants_object && response.status().is_success());
         if is_document {
             refuse_if_too_long(&response)?;
         }
-        if exclusively && response.status().as_u16() == 501 {
+        if exclusively.is_some() && response.status().as_u16() == 501 {
             // It knows the condition for single writes only. The retries above ask again, now without it.
-            self.complete_exclusively.store(false, Ordering::Relaxed);
+            complete_exclusively.store(false, Ordering::Relaxed);
         }
         if let Some(pause) = wanted_pause(&response) {
             tokio::time::sleep(pause).await;
@@ -119,9 +135,10 @@ fn refuse_if_too_long(response: &HttpResponse) -> Result<(), HttpError> {
     }
 }
 
-fn is_multipart_completion(request: &HttpRequest) -> bool {
-    let query = request.uri().query().unwrap_or_default();
-    request.method() == "POST" && query.split('&').any(|pair| pair.starts_with("uploadId="))
+/// Whether an address with this query is that of an object. Azure's shared access signatures are part of every address.
+fn names_object(query: Option<&str>) -> bool {
+    let has = |query: &str, key: &str| query.split('&').any(|pair| pair.starts_with(key));
+    query.is_none_or(|query| has(query, "sig=") && !has(query, "comp="))
 }
 
 /// What a busy server asks for in `Retry-After`; the retries above wait in their own steps only.

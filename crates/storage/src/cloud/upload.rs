@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use crate::client::PutBody;
 use crate::error::StorageError;
 
-/// S3 takes no more parts than this.
+/// S3 and Google take no more parts than this; Azure takes five times as many.
 const MAX_PARTS: u64 = 10_000;
 /// A stream of unknown length starts with small parts; after each so many of them the size doubles, so that the
 /// greatest object of S3 (5 TiB) fits into [`MAX_PARTS`].
@@ -44,7 +44,7 @@ pub(super) struct Part {
 }
 
 impl Parts {
-    /// Parts of `size`, larger if the body needs more than S3 allows; all of the same size if `equal`.
+    /// Parts of `size`, larger if the body needs more than the clouds allow; all of the same size if `equal`.
     pub(super) async fn open(body: PutBody, size: u64, equal: bool) -> Result<Self, StorageError> {
         let (source, length) = match body {
             PutBody::Bytes(bytes) => {

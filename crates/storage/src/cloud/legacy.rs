@@ -1,4 +1,4 @@
-//! A replica of Litestream 0.3 in an S3 bucket.
+//! A replica of Litestream 0.3 in a bucket.
 
 use std::ops::Range;
 
@@ -8,13 +8,13 @@ use futures::TryStreamExt;
 use object_store::{ObjectMeta, ObjectStore};
 use walstream_ltx::Timestamp;
 
-use super::S3Client;
+use super::CloudClient;
 use super::object::Object;
 use crate::error::StorageError;
 use crate::legacy::{FOLDER, LegacyObject, LegacyStore};
 
 #[async_trait]
-impl LegacyStore for S3Client {
+impl LegacyStore for CloudClient {
     async fn list_legacy(&self) -> Result<Vec<LegacyObject>, StorageError> {
         let Object { path, place } = Object::at(&self.bucket, &self.legacy_key(FOLDER))?;
         let opened = self.open(&place, "listing").await?;
@@ -29,7 +29,7 @@ impl LegacyStore for S3Client {
     }
 }
 
-impl S3Client {
+impl CloudClient {
     fn legacy_key(&self, name: &str) -> String {
         if self.root.is_empty() { name.to_owned() } else { format!("{}/{name}", self.root) }
     }

@@ -1,0 +1,153 @@
+//! One bucket: its connections and what is known of its manners. All replicas in it share this.
+//!
+//! Invariant: no request goes out before [`Bucket::open`]; what has to be asked (the region, whether names are
+//! protected) is asked once and only when it is first needed.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use object_store::path::Path;
+use object_store::{
+    BackoffConfig, ClientOptions, HeaderValue, ObjectStoreExt, PutMode, PutOptions, PutPayload, RetryConfig,
+};
+use tokio::sync::OnceCell;
+
+use super::{Cloud, Facts, Opened, Store};
+use crate::error::StorageError;
+
+/// Retries of one request: five, within some three seconds of waiting. More patience is the caller's, who can say
+/// meanwhile that the store is away.
+pub(crate) const RETRIES: usize = 5;
+/// Retries of a request whose answer is needed at once.
+pub(crate) const FIRST_TRY: usize = 1;
+const RETRY_WITHIN: Duration = Duration::from_secs(30);
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(3);
+const CONNECT_WITHIN: Duration = Duration::from_secs(4);
+
+/// A bucket that is shared by the replicas in it.
+#[derive(Debug)]
+pub(crate) struct Bucket {
+    pub(crate) facts: Facts,
+    cloud: Box<dyn Cloud>,
+    opened: OnceCell<Opened>,
+    creates_exclusively: OnceCell<bool>,
+}
+
+/// The buckets of one kind of cloud that are in use, by their settings.
+pub(crate) struct Buckets<K>(Mutex<Vec<InUse<K>>>);
+
+type InUse<K> = (K, Weak<Bucket>);
+
+impl<K: PartialEq> Buckets<K> {
+    /// None yet.
+    pub(crate) const fn none() -> Self {
+        Buckets(Mutex::new(Vec::new()))
+    }
+
+    /// The bucket with these settings: the one in use already, if another replica has the same.
+    pub(crate) fn get<C: Cloud>(
+        &self,
+        settings: K,
+        make: impl FnOnce() -> Result<C, StorageError>,
+    ) -> Result<Arc<Bucket>, StorageError> {
+        let mut in_use = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        in_use.retain(|(_, bucket)| bucket.strong_count() > 0);
+        let known = in_use.iter().find(|(known, _)| *known == settings);
+        if let Some(bucket) = known.and_then(|(_, bucket)| bucket.upgrade()) {
+            return Ok(bucket);
+        }
+        let bucket = Arc::new(Bucket::new(make()?));
+        in_use.push((settings, Arc::downgrade(&bucket)));
+        Ok(bucket)
+    }
+}
+
+impl Bucket {
+    /// A bucket that nothing has been asked of yet.
+    pub(crate) fn new(cloud: impl Cloud) -> Self {
+        Bucket {
+            facts: cloud.facts(),
+            cloud: Box::new(cloud),
+            opened: OnceCell::new(),
+            creates_exclusively: OnceCell::new(),
+        }
+    }
+
+    /// The connections, made when first asked for.
+    pub(crate) async fn open(&self) -> object_store::Result<&Opened> {
+        self.opened.get_or_try_init(|| self.cloud.connect()).await
+    }
+
+    /// Warns of what is in the way of a replica at the top of the bucket.
+    pub(super) async fn survey_top(&self, opened: &Opened) {
+        self.cloud.survey_top(opened).await;
+    }
+
+    /// Whether the store refuses to write over a name that is taken. Several stores accept the condition and ignore
+    /// it, so where it is not known it is tried out with an object below `root` whose name is no LTX name.
+    pub(super) async fn creates_exclusively(&self, root: &str) -> object_store::Result<bool> {
+        let answer = self.creates_exclusively.get_or_try_init(|| async {
+            let opened = self.open().await?;
+            let exclusive = match self.facts.creates_exclusively {
+                Some(known) => known,
+                None => probe(&*opened.store, root).await?,
+            };
+            if !exclusive {
+                tracing::warn!(
+                    bucket = self.facts.bucket,
+                    server = self.facts.server,
+                    "this store overwrites existing objects even when asked not to; names are looked up before \
+                     each write instead, so make sure that only one process replicates to each path"
+                );
+            }
+            opened.complete_exclusively.store(exclusive, Ordering::Relaxed);
+            Ok(exclusive)
+        });
+        answer.await.copied()
+    }
+}
+
+/// What is the same for the HTTP clients of all clouds.
+pub(crate) fn client_options(plain_http: bool) -> ClientOptions {
+    ClientOptions::new()
+        .with_user_agent(HeaderValue::from_static(concat!("walstream/", env!("CARGO_PKG_VERSION"))))
+        .with_allow_http(plain_http)
+        .with_connect_timeout(CONNECT_WITHIN)
+}
+
+/// The patience of one request.
+pub(crate) fn retry(max_retries: usize) -> RetryConfig {
+    RetryConfig {
+        max_retries,
+        retry_timeout: RETRY_WITHIN,
+        backoff: BackoffConfig { init_backoff: FIRST_PAUSE, max_backoff: LONGEST_PAUSE, base: 2. },
+    }
+}
+
+/// Writes the same new name twice. A store that refuses the condition as such does not honour it either.
+async fn probe(store: &dyn Store, root: &str) -> object_store::Result<bool> {
+    let nanos = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_nanos());
+    let name = format!(".walstream-probe-{:x}-{nanos:x}", std::process::id());
+    let path = Path::parse(if root.is_empty() { name } else { format!("{root}/{name}") })?;
+    let create = || {
+        let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
+        store.put_opts(
+            &path,
+            PutPayload::from_static(b"walstream looks whether names are protected\n"),
+            options,
+        )
+    };
+    let refused = match create().await {
+        Ok(_) => matches!(create().await, Err(object_store::Error::AlreadyExists { .. })),
+        // The first write landed although its answer was lost, and a retry of it was refused.
+        Err(object_store::Error::AlreadyExists { .. }) => true,
+        Err(error) if super::failure::is_not_implemented(&error) => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    if let Err(error) = store.delete(&path).await {
+        tracing::warn!(object = %path, %error, "cannot delete the object that was used to try out the store");
+    }
+    Ok(refused)
+}
