@@ -177,7 +177,7 @@ mod tests {
             "{type: abs, bucket: b, path: p, account-name: n, account-key: k, sas-token: t, endpoint: 'http://h'}",
             "{type: oss, bucket: b, path: p, region: r, endpoint: e, access-key-id: i, secret-access-key: s, \
               part-size: 6MiB, concurrency: 2}",
-            "{type: sftp, host: 'h:1', user: u, password: p, key-path: k, host-key: ssh-ed25519 AAAA, \
+            "{type: sftp, host: 'h:1', user: u, password: p, key-path: /k, host-key: ssh-ed25519 AAAA, \
               accept-unknown-host-key: no, concurrent-writes: false, path: /p}",
             "{type: webdav, webdav-url: 'https://h', webdav-username: u, webdav-password: p, path: /p}",
             "{type: nats, bucket: b, jwt: j, seed: s, creds: /c, nkey: k, username: u, password: p, token: t, \
