@@ -6,10 +6,23 @@ use crate::client::ReplicaClient;
 use crate::config::ReplicaConfig;
 use crate::error::StorageError;
 use crate::file::FileClient;
+use crate::limits::{Limited, Limits};
 use crate::s3;
 
 /// A client for a configured replica. Nothing is asked of the store yet; [`ReplicaClient::init`] does that.
 pub fn connect(config: &ReplicaConfig) -> Result<Arc<dyn ReplicaClient>, StorageError> {
+    connect_within(config, &Limits::default())
+}
+
+/// The same, within limits of one's own.
+pub fn connect_within(
+    config: &ReplicaConfig,
+    limits: &Limits,
+) -> Result<Arc<dyn ReplicaClient>, StorageError> {
+    Ok(Arc::new(Limited::new(store(config)?, limits.clone())))
+}
+
+fn store(config: &ReplicaConfig) -> Result<Arc<dyn ReplicaClient>, StorageError> {
     install_tls();
     Ok(match config {
         ReplicaConfig::File(config) => Arc::new(FileClient::new(config)?),

@@ -26,6 +26,7 @@ pub mod error;
 pub mod file;
 mod layout;
 pub mod legacy;
+mod limits;
 mod providers;
 mod s3;
 pub mod secret;
@@ -37,8 +38,9 @@ pub use config::{
     AzureConfig, FileAccess, FileConfig, GcsConfig, KINDS, NatsConfig, OssConfig, Place, ReplicaConfig,
     S3Config, SftpConfig, WebDavConfig,
 };
-pub use connect::connect;
+pub use connect::{connect, connect_within};
 pub use error::StorageError;
 pub use legacy::{LegacyObject, LegacyPart, LegacyStore};
+pub use limits::{Limits, Rate};
 pub use secret::Secret;
 pub use url::is_url;

@@ -44,48 +44,6 @@ async fn moto_the_top_of_a_bucket_is_a_replica_too() {
     assert_eq!(list(&*client, 1).await.len(), 1);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn moto_three_thousand_files_are_listed_over_several_pages() {
-    let server = Moto::start();
-    let client = s3(&server.endpoint(), Moto::BUCKET, "many");
-    let writes = futures::stream::iter(1..=3000).map(|txid| {
-        let client = client.clone();
-        async move { put(&*client, range(txid, txid), "x").await.unwrap() }
-    });
-    use futures::StreamExt;
-    writes.buffer_unordered(32).for_each(|_| async {}).await;
-
-    let txids = |files: Vec<walstream_storage::FileInfo>| {
-        files.iter().map(|file| file.txids.min().get()).collect::<Vec<_>>()
-    };
-    assert_eq!(txids(list(&*client, 0).await), (1..=3000).collect::<Vec<_>>());
-    assert_eq!(txids(list(&*client, 1500).await), (1500..=3000).collect::<Vec<_>>());
-
-    let exact = client.list(Level::L0, Txid::new(2801), TimestampSource::Exact).await.unwrap();
-    assert!(exact.len() == 200 && exact.iter().all(|file| file.created_at == TIME));
-
-    let all: Vec<_> = (1..=3000).map(|txid| (Level::L0, range(txid, txid))).collect();
-    client.delete(&all).await.unwrap();
-    assert!(list(&*client, 0).await.is_empty());
-}
-
-#[tokio::test]
-async fn moto_foreign_objects_are_not_listed() {
-    let server = Moto::start();
-    let client = s3(&server.endpoint(), Moto::BUCKET, "p");
-    put(&*client, range(1, 1), "x").await.unwrap();
-    let name = "0000000000000002-0000000000000002.ltx";
-    for key in [
-        format!("p/0000/{name}.tmp"),
-        format!("p/0000/sub/{name}"),
-        format!("p/0000x/{name}"),
-        "p/lock".into(),
-    ] {
-        server.put(&key, b"x");
-    }
-    assert_eq!(list(&*client, 0).await.len(), 1);
-}
-
 #[tokio::test]
 async fn moto_an_object_without_metadata_has_the_time_of_its_upload() {
     let server = Moto::start();

@@ -1,4 +1,4 @@
-//! What the tests share. Nothing here is a stand-in: the S3 server answers real requests, the peer is the real
+//! What the tests share. Nothing here is a stand-in: the servers answer real requests, the peer is the real
 //! Litestream, the application is real SQLite.
 //!
 //! Every helper panics with a sentence that says what to do; every wait has a deadline; every process that is
@@ -13,10 +13,12 @@ pub mod golden;
 pub mod http;
 pub mod line;
 pub mod moto;
+pub mod outcomes;
 pub mod place;
 pub mod process;
 pub mod program;
 pub mod replica;
+pub mod s3s;
 pub mod seed;
 pub mod small_disk;
 pub mod stranger;
@@ -30,8 +32,9 @@ pub use moto::Moto;
 pub use place::Place;
 pub use process::{Finished, Running};
 pub use program::{Daemon, Program};
+pub use s3s::S3sFs;
 pub use seed::Seed;
 pub use small_disk::SmallDisk;
 pub use stranger::Stranger;
-pub use tools::{Tool, tool};
-pub use wait::{eventually, wait_until};
+pub use tools::{Tool, tool, workspace};
+pub use wait::{eventually, free_port, wait_until};

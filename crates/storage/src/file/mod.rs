@@ -19,8 +19,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::StreamExt;
 use futures::stream::BoxStream;
+use futures::{FutureExt, Stream, StreamExt};
 use walstream_ltx::{FileName, Level, Timestamp, Txid, TxidRange};
 
 use crate::client::{FileInfo, PutBody, PutOutcome, ReplicaClient, TimestampSource};
@@ -32,6 +32,8 @@ use temp::TempFile;
 
 /// How much of a file one step of [`ReplicaClient::read_stream`] brings.
 const READ_STEP: u64 = 1 << 20;
+/// How much of a stream is written in one go.
+const BATCH: usize = 1 << 20;
 
 /// The store of a directory.
 #[derive(Clone, Debug)]
@@ -94,6 +96,26 @@ impl FileClient {
         }
         Ok(())
     }
+}
+
+/// Whatever is ready goes to the blocking thread in one hop, up to [`BATCH`].
+fn ready_batch(
+    first: io::Result<Bytes>,
+    stream: &mut (impl Stream<Item = io::Result<Bytes>> + Unpin),
+) -> io::Result<Vec<Bytes>> {
+    let mut batch = vec![first?];
+    let mut bytes = batch[0].len();
+    while bytes < BATCH {
+        match stream.next().now_or_never() {
+            Some(Some(chunk)) => {
+                let chunk = chunk?;
+                bytes += chunk.len();
+                batch.push(chunk);
+            }
+            Some(None) | None => break,
+        }
+    }
+    Ok(batch)
 }
 
 #[async_trait]
@@ -224,13 +246,10 @@ impl ReplicaClient for FileClient {
             }
             PutBody::Stream(stream) => {
                 let mut temp = blocking(&self.root, create).await?;
-                // Whatever is ready goes to the blocking thread in one hop.
-                let mut batches = stream.ready_chunks(64);
-                while let Some(batch) = batches.next().await {
-                    let batch: Vec<Bytes> = batch
-                        .into_iter()
-                        .collect::<Result<_, _>>()
-                        .map_err(StorageError::io("make", temp.path()))?;
+                let mut stream = stream.fuse();
+                while let Some(first) = stream.next().await {
+                    let batch =
+                        ready_batch(first, &mut stream).map_err(StorageError::io("make", temp.path()))?;
                     temp = blocking(&self.root, move || temp.write(&batch)).await?;
                 }
                 temp

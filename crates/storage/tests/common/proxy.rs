@@ -3,7 +3,6 @@
 //! Each request goes over a connection of its own to the real server, so that a fault hits exactly one request.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -39,7 +38,7 @@ struct State {
 
 /// The proxy; it ends when dropped.
 pub struct Proxy {
-    address: SocketAddr,
+    address: String,
     state: Arc<Mutex<State>>,
     task: JoinHandle<()>,
 }
@@ -48,7 +47,7 @@ impl Proxy {
     /// A proxy in front of `server` (`127.0.0.1:PORT`), which breaks nothing yet.
     pub async fn start(server: &str) -> Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
+        let address = listener.local_addr().unwrap().to_string();
         let state: Arc<Mutex<State>> = Arc::default();
         let (shared, server) = (Arc::clone(&state), server.to_owned());
         let task = tokio::spawn(async move {
@@ -58,6 +57,11 @@ impl Proxy {
             }
         });
         Proxy { address, state, task }
+    }
+
+    /// `127.0.0.1:PORT`.
+    pub fn address(&self) -> &str {
+        &self.address
     }
 
     /// `http://127.0.0.1:PORT`.

@@ -1,66 +1,26 @@
-//! What every store must do, done with each kind of store.
-
-#![allow(clippy::unwrap_used, clippy::panic, reason = "test code")]
-
-mod common;
+//! What every store must do when nothing goes wrong.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use common::{TIME, chunks, content, list, put, range, s3};
 use futures::StreamExt;
 use walstream_ltx::{Level, Txid};
-use walstream_storage::{
-    PutBody, PutOutcome, ReplicaClient, ReplicaConfig, StorageError, TimestampSource, connect,
-};
-use walstream_test_support::Moto;
+use walstream_storage::{PutBody, PutOutcome, StorageError, TimestampSource};
 
-type Client = Arc<dyn ReplicaClient>;
+use crate::backends::Backend;
+use crate::common::{TIME, chunks, content, list, put, range};
 
-macro_rules! with_every_store {
-    ($($test:ident)*) => {
-        mod directory {
-            $(#[tokio::test(flavor = "multi_thread")]
-            async fn $test() {
-                let folder = tempfile::tempdir().unwrap();
-                let url = format!("file://{}/replica", folder.path().display());
-                let config: super::ReplicaConfig = url.parse().unwrap();
-                super::$test(super::connect(&config).unwrap()).await;
-            })*
-        }
-        mod s3_moto {
-            $(#[tokio::test(flavor = "multi_thread")]
-            async fn $test() {
-                let server = super::Moto::start();
-                super::$test(super::s3(&server.endpoint(), super::Moto::BUCKET, "some/path")).await;
-            })*
-        }
-    };
-}
-
-with_every_store! {
-    an_empty_replica_is_no_error
-    a_file_comes_back_with_its_time_and_size
-    listings_are_ordered_and_begin_where_asked
-    an_existing_file_is_left_alone
-    of_eight_writers_at_once_one_wins
-    ranges_are_exact
-    what_is_missing_is_not_found
-    deleting_twice_is_no_error
-    a_long_stream_arrives_whole
-    a_stream_that_breaks_leaves_nothing
-    a_local_file_is_uploaded
-}
-
-async fn an_empty_replica_is_no_error(client: Client) {
+pub(crate) async fn an_empty_replica_is_no_error<B: Backend>(backend: B) {
+    let client = backend.client();
     client.init().await.unwrap();
     for level in Level::all() {
         assert!(client.list(level, Txid::ZERO, TimestampSource::Exact).await.unwrap().is_empty());
     }
 }
 
-async fn a_file_comes_back_with_its_time_and_size(client: Client) {
+pub(crate) async fn a_file_comes_back_with_its_time_and_size<B: Backend>(backend: B) {
+    let client = backend.client();
     let body = PutBody::Bytes(Bytes::from_static(b"0123456789"));
     assert_eq!(client.put(Level::SNAPSHOT, range(1, 26), TIME, body).await.unwrap(), PutOutcome::Created);
 
@@ -71,7 +31,8 @@ async fn a_file_comes_back_with_its_time_and_size(client: Client) {
     assert!(list(&*client, 0).await.is_empty(), "levels do not mix");
 }
 
-async fn listings_are_ordered_and_begin_where_asked(client: Client) {
+pub(crate) async fn listings_are_ordered_and_begin_where_asked<B: Backend>(backend: B) {
+    let client = backend.client();
     for txids in [range(10, 12), range(1, 1), range(9, 9), range(1, 8), range(0x1000, 0x1000)] {
         put(&*client, txids, "x").await.unwrap();
     }
@@ -85,7 +46,8 @@ async fn listings_are_ordered_and_begin_where_asked(client: Client) {
     assert_eq!(names(0x1001).await, []);
 }
 
-async fn an_existing_file_is_left_alone(client: Client) {
+pub(crate) async fn an_existing_file_is_left_alone<B: Backend>(backend: B) {
+    let client = backend.client();
     assert_eq!(put(&*client, range(1, 1), "first").await.unwrap(), PutOutcome::Created);
     assert_eq!(put(&*client, range(1, 1), "second").await.unwrap(), PutOutcome::AlreadyExists);
     assert_eq!(content(&*client, range(1, 1)).await, b"first");
@@ -93,10 +55,10 @@ async fn an_existing_file_is_left_alone(client: Client) {
     let long = || PutBody::Stream(chunks(6, 1 << 20));
     assert_eq!(client.put(Level::L0, range(1, 1), TIME, long()).await.unwrap(), PutOutcome::AlreadyExists);
     assert_eq!(content(&*client, range(1, 1)).await, b"first");
-    assert!(client.creates_exclusively().await.unwrap());
 }
 
-async fn of_eight_writers_at_once_one_wins(client: Client) {
+pub(crate) async fn of_eight_writers_at_once_one_wins<B: Backend>(backend: B) {
+    let client = backend.client();
     for round in 1..=5 {
         let writers = (0..8).map(|writer| {
             let client = Arc::clone(&client);
@@ -112,7 +74,8 @@ async fn of_eight_writers_at_once_one_wins(client: Client) {
     }
 }
 
-async fn ranges_are_exact(client: Client) {
+pub(crate) async fn ranges_are_exact<B: Backend>(backend: B) {
+    let client = backend.client();
     put(&*client, range(1, 1), "0123456789").await.unwrap();
     let read = async |from, to| client.read(Level::L0, range(1, 1), from..to).await;
     for (from, to, expected) in
@@ -133,14 +96,16 @@ async fn ranges_are_exact(client: Client) {
     assert!(matches!(rest(10).await, Err(StorageError::PastEnd { offset: 10, .. })));
 }
 
-async fn what_is_missing_is_not_found(client: Client) {
+pub(crate) async fn what_is_missing_is_not_found<B: Backend>(backend: B) {
+    let client = backend.client();
     put(&*client, range(1, 1), "x").await.unwrap();
     let missing = range(2, 2);
     assert!(matches!(client.read(Level::L0, missing, 0..1).await, Err(StorageError::NotFound { .. })));
     assert!(matches!(client.read_stream(Level::L0, missing, 0).await, Err(StorageError::NotFound { .. })));
 }
 
-async fn deleting_twice_is_no_error(client: Client) {
+pub(crate) async fn deleting_twice_is_no_error<B: Backend>(backend: B) {
+    let client = backend.client();
     for txid in 1..=3 {
         put(&*client, range(txid, txid), "x").await.unwrap();
     }
@@ -152,7 +117,8 @@ async fn deleting_twice_is_no_error(client: Client) {
     assert_eq!(left, [range(2, 2)]);
 }
 
-async fn a_long_stream_arrives_whole(client: Client) {
+pub(crate) async fn a_long_stream_arrives_whole<B: Backend>(backend: B) {
+    let client = backend.client();
     // 64 MiB in pieces that fit no part size.
     let (count, size) = (64, (1 << 20) + 1);
     let put = client.put(Level::L0, range(1, 1), TIME, PutBody::Stream(chunks(count, size))).await;
@@ -166,7 +132,8 @@ async fn a_long_stream_arrives_whole(client: Client) {
     assert!(whole && stored.len() == count * size);
 }
 
-async fn a_stream_that_breaks_leaves_nothing(client: Client) {
+pub(crate) async fn a_stream_that_breaks_leaves_nothing<B: Backend>(backend: B) {
+    let client = backend.client();
     for chunks_before in [0, 1, 12] {
         let broken = chunks(chunks_before, 1 << 20)
             .chain(futures::stream::iter([Err(std::io::Error::other("the database went away"))]));
@@ -177,7 +144,8 @@ async fn a_stream_that_breaks_leaves_nothing(client: Client) {
     }
 }
 
-async fn a_local_file_is_uploaded(client: Client) {
+pub(crate) async fn a_local_file_is_uploaded<B: Backend>(backend: B) {
+    let client = backend.client();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("body");
     let long: Vec<u8> = (0..12_345_678_u32).map(|number| (number % 251) as u8).collect();
@@ -190,4 +158,63 @@ async fn a_local_file_is_uploaded(client: Client) {
     assert!(client.put(Level::L0, range(4, 4), TIME, missing).await.is_err());
     let kept: BTreeSet<_> = list(&*client, 0).await.iter().map(|file| file.size).collect();
     assert_eq!(kept, BTreeSet::from([0, 5, long.len() as u64]));
+}
+
+pub(crate) async fn three_thousand_files_are_listed_and_deleted<B: Backend>(backend: B) {
+    let client = backend.client();
+    let writes = futures::stream::iter(1..=3000).map(|txid| {
+        let client = client.clone();
+        async move { put(&*client, range(txid, txid), "x").await.unwrap() }
+    });
+    writes.buffer_unordered(32).for_each(|_| async {}).await;
+
+    let txids = async |from| -> Vec<u64> {
+        list(&*client, from).await.iter().map(|file| file.txids.min().get()).collect()
+    };
+    assert_eq!(txids(0).await, (1..=3000).collect::<Vec<_>>());
+    assert_eq!(txids(1500).await, (1500..=3000).collect::<Vec<_>>());
+    let exact = client.list(Level::L0, Txid::new(2901), TimestampSource::Exact).await.unwrap();
+    assert!(exact.len() == 100, "{}", exact.len());
+
+    let old: Vec<_> = (1..=1500).map(|txid| (Level::L0, range(txid, txid))).collect();
+    client.delete(&old[..1000]).await.unwrap();
+    assert_eq!(txids(0).await, (1001..=3000).collect::<Vec<_>>());
+    // Two thirds of these are gone already.
+    client.delete(&old).await.unwrap();
+    assert_eq!(txids(0).await, (1501..=3000).collect::<Vec<_>>());
+}
+
+pub(crate) async fn foreign_names_are_not_listed<B: Backend>(backend: B) {
+    let client = backend.client();
+    put(&*client, range(1, 1), "x").await.unwrap();
+    let file = backend.name_of(Level::L0, range(2, 2));
+    let (folder, name) = file.rsplit_once('/').unwrap();
+    let upper = name.replace("2.ltx", "A.ltx");
+    for foreign in [
+        format!("{folder}/{name}.tmp"),
+        format!("{folder}/sub/{name}"),
+        format!("{folder}x/{name}"),
+        format!("{folder}/{upper}"),
+        format!("{folder}/0000000000000003-0000000000000002.ltx"),
+        "lock".to_owned(),
+    ] {
+        backend.plant(&foreign, b"x").await;
+    }
+    assert_eq!(list(&*client, 0).await.len(), 1);
+    // And a file that somebody else put there under a good name is as good as ours.
+    backend.plant(&file, b"theirs").await;
+    assert_eq!(content(&*client, range(2, 2)).await, b"theirs");
+    assert_eq!(list(&*client, 0).await.len(), 2);
+}
+
+pub(crate) async fn replicas_in_one_place_do_not_mix<B: Backend>(backend: B) {
+    let (one, other) = (backend.client_of("one"), backend.client_of("one/other"));
+    put(&*one, range(1, 1), "one").await.unwrap();
+    put(&*other, range(1, 1), "other").await.unwrap();
+    put(&*other, range(2, 2), "other").await.unwrap();
+    assert_eq!(list(&*one, 0).await.len(), 1);
+    assert_eq!(content(&*one, range(1, 1)).await, b"one");
+    other.delete(&[(Level::L0, range(1, 1))]).await.unwrap();
+    assert_eq!(list(&*one, 0).await.len(), 1);
+    assert_eq!(list(&*other, 0).await.len(), 1);
 }
