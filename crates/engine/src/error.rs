@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use walstream_ltx::{Level, Txid, TxidRange};
+use walstream_ltx::{Level, PageSize, Txid, TxidRange};
 use walstream_storage::StorageError;
 
 /// An error of the engine. Every variant names the file, object or TXID it speaks of.
@@ -105,6 +105,17 @@ pub enum EngineError {
         wanted: String,
         /// What the replica can give instead.
         reason: String,
+    },
+    /// Two states whose pages cannot be compared.
+    #[error(
+        "the size of a page changed from {before} to {after}, so that every page differs; restore both states, and \
+         compare them with sqldiff"
+    )]
+    PageSizeChanged {
+        /// Of the first.
+        before: PageSize,
+        /// Of the second.
+        after: PageSize,
     },
     /// Files between two stored TXIDs are missing.
     #[error(

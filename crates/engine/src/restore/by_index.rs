@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use tokio::task::{JoinSet, spawn_blocking};
-use walstream_ltx::{Checksum, Header, PageIndex, Pgno, decode_frame, page_digest, split_frames};
+use walstream_ltx::{Checksum, Header, IndexEntry, PageIndex, Pgno, decode_frame, page_digest, split_frames};
 
 use super::delta::Differing;
 use super::fetch::Source;
@@ -21,37 +21,40 @@ use crate::error::EngineError;
 pub(super) struct Opened {
     newest: Header,
     sources: Vec<Arc<Source>>,
-    indexes: Vec<PageIndex>,
+    indexes: Vec<Arc<PageIndex>>,
     /// Bytes to be fetched.
     size: u64,
 }
 
+/// A file whose header and index were read.
+#[derive(Clone)]
+pub(super) struct OpenFile {
+    pub(super) source: Arc<Source>,
+    pub(super) header: Header,
+    index: Arc<PageIndex>,
+}
+
 /// Reads header and index of every planned file, oldest first, and checks that together they hold every page.
-/// Files from before a change of the page size are left out: the file of the change holds a whole database.
 pub(super) async fn open(
     sources: Vec<Source>,
     newest: Header,
     parallelism: usize,
 ) -> Result<Opened, EngineError> {
+    Opened::of(open_all(sources, parallelism).await?, newest)
+}
+
+/// Reads header and index of every file, and keeps some small ones.
+pub(super) async fn open_all(sources: Vec<Source>, parallelism: usize) -> Result<Vec<OpenFile>, EngineError> {
     let mut room = sources.first().map_or(0, Source::range) * parallelism as u64;
     let opening = sources.into_iter().map(|source| {
         let keep = source.file.size <= room;
         room -= if keep { source.file.size } else { 0 };
         open_one(source, keep)
     });
-    let mut files: Vec<_> = stream::iter(opening).buffered(parallelism).try_collect().await?;
-    let border = files.iter().rposition(|(_, header, _)| header.page_size != newest.page_size);
-    files.drain(..border.map_or(0, |last_of_old_size| last_of_old_size + 1));
-    for pair in files.windows(2) {
-        let [(_, older, _), (source, header, _)] = pair else { continue };
-        source.check_successor_of(older, header)?;
-    }
-    let (sources, indexes): (Vec<_>, Vec<_>) =
-        files.into_iter().map(|(source, _, index)| (Arc::new(source), index)).unzip();
-    match (survey(&indexes, newest.page_size, newest.commit), sources.last()) {
-        (Err(page), Some(newest)) => Err(newest.lacks(page)),
-        (size, _) => Ok(Opened { newest, sources, indexes, size: size.unwrap_or_default() }),
-    }
+    let files: Vec<_> = stream::iter(opening).buffered(parallelism).try_collect().await?;
+    let open =
+        |(source, header, index)| OpenFile { source: Arc::new(source), header, index: Arc::new(index) };
+    Ok(files.into_iter().map(open).collect())
 }
 
 /// Reads the header and the index of a file.
@@ -65,6 +68,23 @@ pub(super) async fn open_one(
 }
 
 impl Opened {
+    /// Checks that the files of a plan, oldest first, continue each other and together hold every page. Files from
+    /// before a change of the page size are left out: the file of the change holds a whole database.
+    pub(super) fn of(mut files: Vec<OpenFile>, newest: Header) -> Result<Opened, EngineError> {
+        let border = files.iter().rposition(|file| file.header.page_size != newest.page_size);
+        files.drain(..border.map_or(0, |last_of_old_size| last_of_old_size + 1));
+        for pair in files.windows(2) {
+            let [older, file] = pair else { continue };
+            file.source.check_successor_of(&older.header, &file.header)?;
+        }
+        let (sources, indexes): (Vec<_>, Vec<_>) =
+            files.into_iter().map(|file| (file.source, file.index)).unzip();
+        match (survey(&indexes, newest.page_size, newest.commit), sources.last()) {
+            (Err(page), Some(newest)) => Err(newest.lacks(page)),
+            (size, _) => Ok(Opened { newest, sources, indexes, size: size.unwrap_or_default() }),
+        }
+    }
+
     /// The header of the last of them, which has the database that is wanted.
     pub(super) fn newest(&self) -> &Header {
         &self.newest
@@ -73,6 +93,18 @@ impl Opened {
     /// The files, oldest first.
     pub(super) fn sources(&self) -> &[Arc<Source>] {
         &self.sources
+    }
+
+    /// The newest version of every page: the position of its file in [`Opened::sources`], and where it is there.
+    pub(super) fn newest_pages(&self) -> impl Iterator<Item = (usize, IndexEntry)> {
+        newest_pages(&self.indexes, self.newest.commit)
+    }
+
+    /// The newest version of one page, if the database has it.
+    pub(super) fn newest_of(&self, pgno: Pgno) -> Option<(usize, IndexEntry)> {
+        let found = |(file, index): (usize, &Arc<PageIndex>)| Some((file, index.lookup(pgno)?));
+        let inside = self.newest.commit.contains(pgno);
+        self.indexes.iter().enumerate().rev().find_map(found).filter(|_| inside)
     }
 
     /// Writes every page, with `parallelism` requests on their way, and returns the rolling checksum of what

@@ -42,7 +42,7 @@ use self::write::{Output, PageSink};
 use crate::error::EngineError;
 
 pub use self::apply::{Applied, apply};
-pub use self::compare::{ChangedObject, Differences, compare};
+pub use self::compare::{ChangedObject, ComparedState, Comparison, Differences, Rows, compare};
 pub(crate) use self::newest::newest_whole_state;
 pub use self::plan::{RestorePlan, Target, plan};
 pub use self::points::{Point, points};

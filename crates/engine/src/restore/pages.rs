@@ -3,6 +3,7 @@
 //! Invariant: [`newest_pages`] gives every page that any file holds once, in order, from the newest file that
 //! holds it. Memory is the encoded indexes and the pages of a few requests.
 
+use std::borrow::Borrow;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::iter::Peekable;
@@ -18,8 +19,8 @@ const MAX_WAITING: usize = 1 << 19;
 
 /// The newest version of every page inside the database: the position of its file in `indexes` (oldest
 /// first) and where it is there.
-pub(super) fn newest_pages(
-    indexes: &[PageIndex],
+pub(super) fn newest_pages<I: Borrow<PageIndex>>(
+    indexes: &[I],
     commit: Commit,
 ) -> impl Iterator<Item = (usize, IndexEntry)> {
     let mut walk = Walk::new(indexes);
@@ -27,7 +28,11 @@ pub(super) fn newest_pages(
 }
 
 /// The bytes of all newest pages, or the first page that no file holds.
-pub(super) fn survey(indexes: &[PageIndex], page_size: PageSize, commit: Commit) -> Result<u64, Pgno> {
+pub(super) fn survey<I: Borrow<PageIndex>>(
+    indexes: &[I],
+    page_size: PageSize,
+    commit: Commit,
+) -> Result<u64, Pgno> {
     let mut found = newest_pages(indexes, commit);
     commit.pages(page_size).try_fold(0, |bytes: u64, wanted| match found.next() {
         Some((_, entry)) if entry.pgno == wanted => Ok(bytes + u64::from(entry.size)),
@@ -43,8 +48,8 @@ struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    fn new(indexes: &'a [PageIndex]) -> Self {
-        let files = indexes.iter().map(|index| index.iter().peekable()).collect();
+    fn new<I: Borrow<PageIndex>>(indexes: &'a [I]) -> Self {
+        let files = indexes.iter().map(|index| index.borrow().iter().peekable()).collect();
         let mut walk = Walk { files, heads: BinaryHeap::with_capacity(indexes.len()) };
         (0..indexes.len()).for_each(|file| walk.push_head(file));
         walk

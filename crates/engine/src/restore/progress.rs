@@ -36,6 +36,11 @@ impl Counts {
         self.fetched.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
+    /// Bytes fetched since the beginning.
+    pub(super) fn fetched(&self) -> u64 {
+        self.fetched.load(Ordering::Relaxed)
+    }
+
     pub(super) fn add_written(&self, pages: usize) {
         self.written.fetch_add(pages as u64, Ordering::Relaxed);
     }
@@ -64,7 +69,7 @@ impl<'a> Meter<'a> {
 
     /// Bytes fetched since the beginning.
     pub(super) fn fetched(&self) -> u64 {
-        self.counts.fetched.load(Ordering::Relaxed)
+        self.counts.fetched()
     }
 
     /// Tells what is new.

@@ -1,4 +1,5 @@
-//! What differs between two states of a database.
+//! What differs between two database files. It takes both states as a whole, for replicas of Litestream 0.3, whose pages
+//! cannot be fetched one by one.
 //!
 //! Invariant: every page that differs is counted, byte for byte and in whichever state it is there; a page belongs to
 //! what SQLite says it belongs to, in either state.
@@ -10,35 +11,12 @@ use std::path::Path;
 
 use rusqlite::Connection;
 
-use super::write;
+use super::{ChangedObject, Differences, Rows, change};
 use crate::error::EngineError;
-
-/// What differs between two databases.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Differences {
-    /// How many pages differ, or are only in one of the two.
-    pub pages: usize,
-    /// How many of them belong to no table or index in either: free pages, and SQLite's own.
-    pub other_pages: usize,
-    /// Tables and indexes with pages that differ, those with the most first.
-    pub objects: Vec<ChangedObject>,
-}
-
-/// A table or an index with pages that differ.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ChangedObject {
-    /// Its name.
-    pub name: String,
-    /// Whether it is a table; else it is an index.
-    pub is_table: bool,
-    /// How many of its pages differ.
-    pub pages: usize,
-    /// How many rows a table has before and after. `None` where it does not exist, and for an index.
-    pub rows: [Option<u64>; 2],
-}
+use crate::restore::write;
 
 /// Compares two databases that nobody uses, both of pages of `page_size` bytes.
-pub fn compare(before: &Path, after: &Path, page_size: usize) -> Result<Differences, EngineError> {
+pub(super) fn compare(before: &Path, after: &Path, page_size: usize) -> Result<Differences, EngineError> {
     let differing = differing_pages(before, after, page_size)?;
     let states = [State::open(before)?, State::open(after)?];
     let mut owned: BTreeMap<String, Vec<u32>> = BTreeMap::new();
@@ -66,7 +44,7 @@ fn describe(
     let [before, after] = states;
     let is_table = before.is_table(&name)? || after.is_table(&name)?;
     let rows = [before.rows(&name)?, after.rows(&name)?];
-    Ok(ChangedObject { name, is_table, pages: pages.len(), rows })
+    Ok(ChangedObject { name, is_table, pages: pages.len(), rows, change: change(rows) })
 }
 
 /// The numbers of the pages that differ, in order.
@@ -142,65 +120,13 @@ impl<'a> State<'a> {
         Ok(name == "sqlite_schema" || known.map_err(EngineError::sqlite(self.path))?)
     }
 
-    fn rows(&self, name: &str) -> Result<Option<u64>, EngineError> {
+    fn rows(&self, name: &str) -> Result<Rows, EngineError> {
         if !self.is_table(name)? {
-            return Ok(None);
+            return Ok(Rows::None);
         }
         let count = format!("SELECT count(*) FROM \"{}\"", name.replace('"', "\"\""));
         let rows = self.database.query_row(&count, [], |row| row.get::<_, i64>(0));
-        Ok(u64::try_from(rows.map_err(EngineError::sqlite(self.path))?).ok())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use tempfile::TempDir;
-
-    use super::*;
-
-    /// A database with these rows of two tables, one of them indexed.
-    fn database(folder: &TempDir, name: &str, sql: &str) -> std::path::PathBuf {
-        let path = folder.path().join(name);
-        let database = Connection::open(&path).unwrap();
-        database
-            .execute_batch(
-                "CREATE TABLE kept (x); CREATE TABLE \"a \"\"b\"\"\" (x); CREATE INDEX by_x ON \"a \"\"b\"\"\" (x);
-                 INSERT INTO kept VALUES (1), (2); INSERT INTO \"a \"\"b\"\"\" VALUES (1), (2), (3);",
-            )
-            .unwrap();
-        database.execute_batch(sql).unwrap();
-        path
-    }
-
-    #[test]
-    fn changed_tables_and_indexes_are_named_with_their_rows() {
-        let folder = TempDir::new().unwrap();
-        let before = database(&folder, "before", "");
-        let same = compare(&before, &database(&folder, "same", ""), 4096).unwrap();
-        assert_eq!((same.pages, same.objects), (0, vec![]));
-
-        let after =
-            database(&folder, "after", "DELETE FROM \"a \"\"b\"\"\" WHERE x > 1; CREATE TABLE new (x);");
-        let found = compare(&before, &after, 4096).unwrap();
-        let object = |name: &str| found.objects.iter().find(|object| object.name == name).unwrap().clone();
-        let changed =
-            ChangedObject { name: "a \"b\"".to_owned(), is_table: true, pages: 1, rows: [Some(3), Some(1)] };
-        assert_eq!(object("a \"b\""), changed);
-        assert_eq!((object("by_x").is_table, object("by_x").rows), (false, [None, None]));
-        assert_eq!(object("new").rows, [None, Some(0)]);
-        assert_eq!(object("sqlite_schema").rows, [Some(3), Some(4)]);
-        assert_eq!((found.objects.len(), found.pages, found.other_pages), (4, 4, 0));
-    }
-
-    #[test]
-    fn pages_of_only_one_of_the_two_differ() {
-        let folder = TempDir::new().unwrap();
-        let before = database(&folder, "before", "INSERT INTO kept VALUES (zeroblob(20000));");
-        let after = database(&folder, "after", "");
-        let (shrunk, grown) =
-            (compare(&before, &after, 4096).unwrap(), compare(&after, &before, 4096).unwrap());
-        assert_eq!(shrunk.pages, grown.pages);
-        assert_eq!((shrunk.objects[0].name.as_str(), shrunk.objects[0].rows), ("kept", [Some(3), Some(2)]));
-        assert!(shrunk.objects[0].pages >= 5, "{shrunk:?}");
+        let rows = u64::try_from(rows.map_err(EngineError::sqlite(self.path))?);
+        Ok(rows.map_or(Rows::Uncounted, Rows::Counted))
     }
 }
