@@ -1,4 +1,4 @@
-//! Working on LTX files by hand: checking them, looking into them, applying them, comparing two states.
+//! Working on LTX files by hand: checking them, looking into them, applying them.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -280,39 +280,4 @@ fn a_database_in_use_is_left_alone() {
         let idle = apply(&database, std::slice::from_ref(&last));
         assert!(journal_mode == "delete" || idle.stderr.contains("in use"), "{idle:#?}");
     }
-}
-
-#[test]
-fn a_difference_names_tables_indexes_and_rows() {
-    let shop = Shop::replicated();
-    shop.app.execute("CREATE TABLE note (text); INSERT INTO note VALUES ('a'), ('b')");
-    shop.replicate();
-    shop.app.execute("DELETE FROM note WHERE text = 'a'");
-    shop.replicate();
-    let txids: Vec<String> =
-        ltx_files(&shop.path("replica"), 0).iter().map(|(_, last, _)| format!("{last:016x}")).collect();
-    let [.., first, second] = &txids[..] else { panic!("{txids:?}") };
-    let found = json(walstream().run(["ltx", "diff", "-json", first, second, &shop.url()]));
-    assert_eq!(
-        (&found["from"]["txid"], &found["to"]["txid"]),
-        (&first.as_str().into(), &second.as_str().into())
-    );
-    let object = |found: &Value, name: &str| {
-        let objects = found["objects"].as_array().unwrap();
-        objects.iter().find(|object| object["name"] == name).unwrap().clone()
-    };
-    let note = object(&found, "note");
-    assert_eq!((&note["rows_before"], &note["rows_after"]), (&2.into(), &1.into()));
-    let backwards = json(walstream().run(["ltx", "diff", "-json", second, first, &shop.url()]));
-    assert_eq!(
-        (&backwards["pages"], object(&backwards, "note")["rows_after"].as_i64()),
-        (&found["pages"], Some(2))
-    );
-
-    let table = walstream().run(["ltx", "diff", first, "-0s", &shop.url()]).success().stdout;
-    assert!(table.lines().any(|line| line.starts_with("note ")), "{table}");
-    let same = walstream().run(["ltx", "diff", "-0s", "2200-01-01T00:00:00Z", &shop.url()]).success().stdout;
-    assert!(same.contains("\n0 pages differ"), "{same}");
-    assert_refused(&walstream().run(["ltx", "diff", "x", "-0s", &shop.url()]), &["\"x\" is no TXID"]);
-    assert_refused(&walstream().run(["ltx", "diff", first]), &["two states and"]);
 }

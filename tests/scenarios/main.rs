@@ -9,6 +9,7 @@ mod checkpoints;
 mod container;
 mod cron;
 mod damage;
+mod diff;
 mod directory;
 mod downtime;
 mod exec;

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use walstream_ltx::{Header, PageIndex, Pgno, TAIL_GUESS, Tail, merged_header, parse_tail};
 use walstream_storage::{FileInfo, ReplicaClient, StorageError};
 
+use super::pages::HOLE;
 use super::progress::Counts;
 use crate::error::EngineError;
 
@@ -18,6 +19,8 @@ use crate::error::EngineError;
 const NEAR_RANGE: u64 = 1 << 20;
 /// The same where every request has to wait for its answer. Eight of these are on their way at once by default.
 const FAR_RANGE: u64 = 4 << 20;
+/// What [`Source::hole`] is where a request costs next to nothing.
+const NEAR_HOLE: u64 = 8 << 10;
 /// A file of at most this size is read whole by one request.
 const SMALL: u64 = 256 << 10;
 /// Pauses before a failed range is tried again. Stores retry by themselves; this is for what they give up on.
@@ -72,6 +75,11 @@ impl Source {
     /// Bytes that one request for it fetches at most, about.
     pub(super) fn range(&self) -> u64 {
         range(&*self.client)
+    }
+
+    /// Bytes that are cheaper to fetch than to leave out with another request, where few pages are wanted.
+    pub(super) fn hole(&self) -> u64 {
+        if self.client.files_are_cheap() { NEAR_HOLE } else { HOLE }
     }
 
     /// An error of this file.

@@ -13,7 +13,7 @@ use walstream_ltx::index::Entries;
 use walstream_ltx::{Commit, IndexEntry, PageIndex, PageSize, Pgno};
 
 /// Unwanted bytes between two wanted ones that are cheaper to fetch than to leave out with another request.
-const HOLE: u64 = 128 << 10;
+pub(super) const HOLE: u64 = 128 << 10;
 /// Pages that may wait for their request to fill up, over all files.
 const MAX_WAITING: usize = 1 << 19;
 
@@ -91,8 +91,8 @@ impl Piece {
         self.start..self.pages.last().map_or(self.start, IndexEntry::end)
     }
 
-    fn accepts(&self, entry: &IndexEntry, longest: u64) -> bool {
-        entry.offset - self.range().end <= HOLE && entry.end() - self.start <= longest
+    fn accepts(&self, entry: &IndexEntry, longest: u64, hole: u64) -> bool {
+        entry.offset - self.range().end <= hole && entry.end() - self.start <= longest
     }
 }
 
@@ -103,6 +103,8 @@ pub(super) struct Pieces<I> {
     open: Vec<Option<Piece>>,
     /// Bytes of a request.
     longest: u64,
+    /// Unwanted bytes between two wanted ones that are fetched all the same.
+    hole: u64,
     waiting: usize,
     full: VecDeque<Piece>,
 }
@@ -111,13 +113,18 @@ impl<I: Iterator<Item = (usize, IndexEntry)>> Pieces<I> {
     /// Gathers `pages` of `files` files into requests of some `longest` bytes.
     pub(super) fn new(pages: I, files: usize, longest: u64) -> Self {
         let open = std::iter::repeat_with(|| None).take(files).collect();
-        Pieces { pages, open, longest, waiting: 0, full: VecDeque::new() }
+        Pieces { pages, open, longest, hole: HOLE, waiting: 0, full: VecDeque::new() }
+    }
+
+    /// Leaves out what is unwanted from so many bytes on.
+    pub(super) fn with_hole(self, hole: u64) -> Self {
+        Pieces { hole, ..self }
     }
 
     fn add(&mut self, file: usize, entry: IndexEntry) {
         self.waiting += 1;
         match &mut self.open[file] {
-            Some(piece) if piece.accepts(&entry, self.longest) => piece.pages.push(entry),
+            Some(piece) if piece.accepts(&entry, self.longest, self.hole) => piece.pages.push(entry),
             slot => {
                 let piece = Piece { file, start: entry.offset, pages: vec![entry] };
                 self.full.extend(slot.replace(piece));

@@ -1,17 +1,14 @@
 //! `walstream ltx diff`
 
 use std::ffi::OsString;
-use std::path::Path;
-use std::sync::Arc;
 
 use serde::Serialize;
-use walstream_engine::restore::{Differences, Restored, Target, compare};
+use walstream_engine::restore::{ChangedObject, ComparedState, Comparison, Rows, Target, compare};
 use walstream_ltx::Txid;
-use walstream_storage::ReplicaClient;
 
 use crate::args::ConfigArgs;
 use crate::commands::Source;
-use crate::commands::restore::{restore_quietly, start_logging, txid_text};
+use crate::commands::restore::{start_logging, txid_text};
 use crate::connect::connect;
 use crate::error::CliError;
 use crate::moment;
@@ -21,11 +18,11 @@ use crate::signals::{self, Signals};
 /// Show what differs between two states of a replica.
 ///
 /// Shows how many pages differ, which tables and indexes they belong to, and how many rows each of these tables has
-/// in either state. Rows that were changed in place show in the pages and not in the rows. FROM and TO are TXIDs
+/// gained or lost. Rows that were changed in place show in the pages and not in the rows. FROM and TO are TXIDs
 /// of 16 hexadecimal digits, times such as 2026-01-31T12:00:00Z, or how long ago, such as -1h30m.
 ///
-/// Restores both states to temporary files, so there must be room for both in $TMPDIR, and counts the rows of
-/// changed tables one by one.
+/// Fetches the pages that differ and what leads to them, not the whole database. The rows of a large table are only
+/// counted with -count.
 #[derive(Debug, clap::Args)]
 #[command(
     override_usage = "walstream ltx diff [flags] FROM TO DB_PATH\nwalstream ltx diff [flags] FROM TO REPLICA_URL",
@@ -35,6 +32,10 @@ pub(crate) struct Args {
     /// Print JSON instead of a table.
     #[arg(long)]
     json: bool,
+
+    /// Count the rows of all tables that differ, for which they are read as a whole.
+    #[arg(long)]
+    count: bool,
 
     #[command(flatten)]
     config: ConfigArgs,
@@ -48,6 +49,9 @@ Examples:
   # What has changed in the last hour.
   $ walstream ltx diff -1h -0s s3://bucket/db
 
+  # The same, with how many rows the tables have.
+  $ walstream ltx diff -count -1h -0s s3://bucket/db
+
   # What one TXID has changed.
   $ walstream ltx diff 000000000000005a 000000000000005b /path/to/db";
 
@@ -59,6 +63,7 @@ struct Report {
     pages: usize,
     other_pages: usize,
     objects: Vec<Object>,
+    bytes_fetched: u64,
 }
 
 #[derive(Serialize)]
@@ -75,6 +80,9 @@ struct Object {
     pages: usize,
     rows_before: Option<u64>,
     rows_after: Option<u64>,
+    rows_change: Option<i64>,
+    #[serde(skip)]
+    rows: [Rows; 2],
 }
 
 /// Compares the two states.
@@ -91,8 +99,8 @@ pub(crate) async fn run(args: Args) -> Result<(), CliError> {
         .map_err(|error| CliError::new(format!("cannot create a temporary folder: {error}")))?;
     let mut signals = Signals::shutdown()?;
     let report = tokio::select! {
-        report = report(&client, [from, to], folder.path()) => report?,
-        // Ending here, and not by the signal itself, removes the temporary files.
+        compared = compare(&client, [from, to], folder.path(), args.count) => Report::from(compared?),
+        // Ending here, and not by the signal itself, removes the temporary folder.
         signal = signals.next_shutdown() => {
             return Err(CliError::new(format!("interrupted by signal: {}", signals::name(signal))));
         }
@@ -112,49 +120,45 @@ fn target(argument: &OsString) -> Result<Target, CliError> {
     }
 }
 
-async fn report(
-    client: &Arc<dyn ReplicaClient>,
-    [from, to]: [Target; 2],
-    folder: &Path,
-) -> Result<Report, CliError> {
-    let (before, after) = (folder.join("before.db"), folder.join("after.db"));
-    let from = restore_quietly(Arc::clone(client), &before, from).await?;
-    let to = restore_quietly(Arc::clone(client), &after, to).await?;
-    let (old, new) = (from.page_size, to.page_size);
-    if old != new {
-        return Err(CliError::new(format!(
-            "the size of a page changed from {old} to {new}, so that every page differs"
-        ))
-        .with_hint("restore both states, and compare them with sqldiff"));
+impl From<Comparison> for Report {
+    fn from(compared: Comparison) -> Self {
+        let Comparison { states: [from, to], differences, bytes_fetched } = compared;
+        Report {
+            from: from.into(),
+            to: to.into(),
+            pages: differences.pages,
+            other_pages: differences.other_pages,
+            objects: differences.objects.into_iter().map(Object::from).collect(),
+            bytes_fetched,
+        }
     }
-    let compared = tokio::task::spawn_blocking(move || compare(&before, &after, new.bytes())).await;
-    let differences = compared.map_err(walstream_engine::EngineError::from)??;
-    Ok(Report::new(&from, &to, differences))
 }
 
-impl Report {
-    fn new(from: &Restored, to: &Restored, differences: Differences) -> Report {
-        let state = |restored: &Restored| State {
-            txid: txid_text(restored.txid),
-            timestamp: output::millis(restored.created_at),
-            pages: restored.commit.get(),
-        };
-        let objects = differences.objects.into_iter().map(|object| Object {
+impl From<ComparedState> for State {
+    fn from(state: ComparedState) -> Self {
+        State {
+            txid: txid_text(state.txid),
+            timestamp: output::millis(state.created_at),
+            pages: state.commit.get(),
+        }
+    }
+}
+
+impl From<ChangedObject> for Object {
+    fn from(object: ChangedObject) -> Self {
+        Object {
             name: object.name,
             r#type: if object.is_table { "table" } else { "index" },
             pages: object.pages,
-            rows_before: object.rows[0],
-            rows_after: object.rows[1],
-        });
-        Report {
-            from: state(from),
-            to: state(to),
-            pages: differences.pages,
-            other_pages: differences.other_pages,
-            objects: objects.collect(),
+            rows_before: object.rows[0].counted(),
+            rows_after: object.rows[1].counted(),
+            rows_change: object.change,
+            rows: object.rows,
         }
     }
+}
 
+impl Report {
     fn text(&self) -> String {
         let state = |state: &State| format!("{} {} {} pages", state.txid, state.timestamp, state.pages);
         let head = format!(
@@ -167,12 +171,21 @@ impl Report {
         if self.objects.is_empty() {
             return head;
         }
-        let number = |number: Option<u64>| number.map_or("-".to_owned(), |number| number.to_string());
         let row = |o: &Object| {
-            let (before, after) = (number(o.rows_before), number(o.rows_after));
-            [o.name.clone(), o.r#type.to_owned(), o.pages.to_string(), before, after]
+            let [before, after] = o.rows.map(rows_text);
+            let change = o.rows_change.map_or("-".to_owned(), |change| format!("{change:+}"));
+            [o.name.clone(), o.r#type.to_owned(), o.pages.to_string(), change, before, after]
         };
         let rows: Vec<_> = self.objects.iter().map(row).collect();
-        format!("{head}\n{}", output::table(["name", "type", "pages", "rows before", "rows after"], &rows))
+        let names = ["name", "type", "pages", "row change", "rows before", "rows after"];
+        format!("{head}\n{}", output::table(names, &rows))
+    }
+}
+
+fn rows_text(rows: Rows) -> String {
+    match rows {
+        Rows::None => "-".to_owned(),
+        Rows::Counted(rows) => rows.to_string(),
+        Rows::Uncounted => "?".to_owned(),
     }
 }

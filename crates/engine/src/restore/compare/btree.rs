@@ -151,12 +151,27 @@ impl<'a> TreePage<'a> {
         u64::from(self.cells)
     }
 
-    /// The pages below it, in order.
-    pub(super) fn children(&self) -> impl Iterator<Item = Pgno> {
+    /// The pages below it, in order, each with the greatest rowid below it, where that is known: it is in tables,
+    /// but for the last page.
+    pub(super) fn children(&self) -> impl Iterator<Item = (Pgno, Option<i64>)> {
         let inner = !self.kind.is_leaf();
-        let last = pgno_at(self.bytes, self.start + 8).filter(|_| inner);
-        let left = self.cell_offsets().filter(move |_| inner).filter_map(|at| pgno_at(self.bytes, at));
-        left.chain(last)
+        let last = pgno_at(self.bytes, self.start + 8).filter(|_| inner).map(|pgno| (pgno, None));
+        let cells = self.cell_offsets().filter(move |_| inner);
+        cells.filter_map(|at| Some((pgno_at(self.bytes, at)?, self.rowid_at(at)))).chain(last)
+    }
+
+    /// A rowid below this page of a table, or in it.
+    pub(super) fn any_rowid(&self) -> Option<i64> {
+        self.cell_offsets().next().and_then(|at| self.rowid_at(at))
+    }
+
+    fn rowid_at(&self, cell: usize) -> Option<i64> {
+        let at = match self.kind {
+            Kind::TableInterior => cell + 4,
+            Kind::TableLeaf => cell + varint_at(self.bytes, cell)?.1,
+            Kind::IndexInterior | Kind::IndexLeaf => return None,
+        };
+        Some(varint_at(self.bytes, at)?.0.cast_signed())
     }
 
     /// Where its cells continue: the first page of each overflow chain, and how many pages it has.

@@ -69,13 +69,17 @@ impl Claims {
         self.open[side.index()].is_empty()
     }
 
-    /// Whether any page that is not claimed yet begins like this.
-    pub(super) fn any_open(&self, changes: &Changes, like: impl Fn(Head) -> bool) -> bool {
-        let open = |side: &Side| {
-            let head = |&pgno: &Pgno| changes.head(*side, pgno);
-            self.open[side.index()].iter().filter_map(head).any(&like)
+    /// The pages that are not claimed yet and begin like pages of indexes, or else of tables with rowids.
+    pub(super) fn open(&self, changes: &Changes, index: bool) -> impl Iterator<Item = (Side, Pgno)> {
+        let is_wanted = move |side: Side, pgno| {
+            let kind = changes.head(side, pgno).and_then(Head::kind);
+            kind.is_some_and(|kind| kind.is_index() == index)
         };
-        Side::BOTH.iter().any(open)
+        let of_side = move |side: Side| {
+            let open = self.open[side.index()].iter().map(move |&pgno| (side, pgno));
+            open.filter(move |&(side, pgno)| is_wanted(side, pgno))
+        };
+        Side::BOTH.into_iter().flat_map(of_side)
     }
 
     /// The pages of a tree in one state.

@@ -5,13 +5,14 @@
 //! state is restored, but for replicas of Litestream 0.3.
 //!
 //! ```text
-//! plans ─► versions: their indexes, pages one by one ─► changes: the pages that differ ─► objects: whose they are
-//!                                                                       schema, walk, overflow ─┘   └─► rows
+//! plans ─► versions: pages one by one ─► changes: those that differ ─► explain: what they belong to
+//!                                                    schema, claims, walk, overflow, rows ─┘
 //! ```
 
 mod btree;
 mod changes;
 mod claims;
+mod explain;
 mod objects;
 mod overflow;
 mod rows;
@@ -27,11 +28,11 @@ use std::sync::Arc;
 
 use futures::try_join;
 use tokio::task::spawn_blocking;
-use walstream_ltx::{Commit, Header, Level, PageSize, Timestamp, Txid};
+use walstream_ltx::{Commit, Header, Level, PageSize, Timestamp, Txid, TxidRange};
 use walstream_storage::{FileInfo, LegacyObject, ReplicaClient};
 
 use self::changes::Changes;
-use self::objects::attribute;
+use self::explain::explain;
 pub use self::rows::Rows;
 use self::rows::change;
 use self::versions::{Side, Versions};
@@ -98,25 +99,27 @@ pub async fn compare(
     count_all: bool,
 ) -> Result<Comparison, EngineError> {
     let exact = targets.iter().find(|target| matches!(target, Target::At(_))).unwrap_or(&Target::Latest);
-    let (mut listing, legacy) = try_join!(plan::list(&**client, exact), v3::list(&**client))?;
+    let (listing, legacy) = try_join!(plan::list(&**client, exact), v3::list(&**client))?;
     if targets.iter().any(|target| v3::choose(&legacy, &listing, target).is_some()) {
         return compare_whole(client, targets, scratch).await;
     }
-    let mut damage = None;
+    let mut plans = plans(client, &listing, &legacy, targets)?;
+    let mut lost: Vec<(Level, TxidRange)> = Vec::new();
     loop {
-        let plans = match (plans(client, &listing, &legacy, targets), damage.take()) {
-            (Err(_), Some(damage)) => return Err(damage),
-            (plans, _) => plans?,
-        };
-        match compare_files(client, &plans, scratch, count_all).await {
+        let error = match compare_files(client, &plans, scratch, count_all).await {
             Err(EngineError::Damaged { level, txids, reason }) => {
-                listing.retain(|file| (file.level, file.txids) != (level, txids));
-                let error = EngineError::Damaged { level, txids, reason };
-                tracing::warn!(%error, "comparing with other files that lead to the same states");
-                damage = Some(error);
+                lost.push((level, txids));
+                EngineError::Damaged { level, txids, reason }
             }
             other => return other,
-        }
+        };
+        let mut others = plan::list(&**client, exact).await?;
+        others.retain(|file| !lost.contains(&(file.level, file.txids)));
+        plans = match self::plans(client, &others, &legacy, targets) {
+            Ok(others) => others,
+            Err(_) => return Err(error),
+        };
+        tracing::warn!(%error, "comparing by other files that lead to the same states");
     }
 }
 
@@ -158,7 +161,7 @@ async fn compare_files(
     let counts: Arc<Counts> = Arc::default();
     let mut versions = Versions::open(client, plans, &counts).await?;
     let changes = Changes::find(&mut versions).await?;
-    let differences = attribute(&mut versions, &changes, scratch, count_all).await?;
+    let differences = explain(&mut versions, &changes, scratch, count_all).await?;
     let states = Side::BOTH.map(|side| {
         let Header { txids, timestamp: created_at, commit, .. } = *versions.header(side);
         ComparedState { txid: txids.max(), created_at, commit }

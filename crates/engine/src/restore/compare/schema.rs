@@ -24,7 +24,10 @@ pub(super) const SCHEMA: &str = "sqlite_schema";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Object {
     pub(super) name: String,
+    /// Else it is an index.
     pub(super) is_table: bool,
+    /// The table of an index; of a table, itself.
+    pub(super) table: String,
     pub(super) root: Pgno,
 }
 
@@ -66,7 +69,7 @@ async fn schema_pages(
                     next.extend(next_of_chain(&page).map(|pgno| (pgno, Some(left - 1))));
                 }
                 (None, Some(tree)) => {
-                    next.extend(tree.children().map(|pgno| (pgno, None)));
+                    next.extend(tree.children().map(|(pgno, _)| (pgno, None)));
                     next.extend(tree.chains().map(|(pgno, length)| (pgno, Some(length))));
                 }
                 _ => {}
@@ -95,14 +98,14 @@ fn write_pages(path: &Path, header: &Header, pages: &[(Pgno, Bytes)]) -> io::Res
 
 fn query(path: &Path) -> Result<Vec<Object>, rusqlite::Error> {
     let database: Connection = write::open(path)?;
-    let mut statement =
-        database.prepare("SELECT name, type = 'table', rootpage FROM sqlite_schema WHERE rootpage > 0")?;
-    let mut objects = vec![Object { name: SCHEMA.to_owned(), is_table: true, root: Pgno::FIRST }];
+    let of_all = "SELECT name, type = 'table', tbl_name, rootpage FROM sqlite_schema WHERE rootpage > 0";
+    let mut statement = database.prepare(of_all)?;
+    let (name, table) = (SCHEMA.to_owned(), SCHEMA.to_owned());
+    let mut objects = vec![Object { name, is_table: true, table, root: Pgno::FIRST }];
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
-        let root = Pgno::new(row.get(2)?);
-        let (name, is_table) = (row.get(0)?, row.get(1)?);
-        objects.extend(root.map(|root| Object { name, is_table, root }));
+        let (name, is_table, table, root) = (row.get(0)?, row.get(1)?, row.get(2)?, Pgno::new(row.get(3)?));
+        objects.extend(root.map(|root| Object { name, is_table, table, root }));
     }
     Ok(objects)
 }

@@ -162,8 +162,8 @@ impl Versions {
 
     /// Fetches pages, in the order of their files and numbers.
     async fn fetch(&self, places: Vec<(usize, IndexEntry)>) -> Result<HashMap<Version, Bytes>, EngineError> {
-        let longest = self.files.first().map_or(0, |file| file.range());
-        let pieces = Pieces::new(places.into_iter(), self.files.len(), longest);
+        let (longest, hole) = self.files.first().map_or((0, 0), |file| (file.range(), file.hole()));
+        let pieces = Pieces::new(places.into_iter(), self.files.len(), longest).with_hole(hole);
         let reading = pieces.map(|piece| read(Arc::clone(&self.files[piece.file]), piece, self.page_size));
         let pages = stream::iter(reading).buffer_unordered(PARALLELISM);
         pages

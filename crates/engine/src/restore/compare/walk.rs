@@ -1,7 +1,8 @@
 //! A walk through b-trees in both states at once.
 //!
 //! Invariant: a page that does not differ and is in the same tree in both states is read once, and what hangs on it is
-//! the same in both. Of leaves only those are read that tell how high a tree is: all of its leaves are equally deep.
+//! the same in both. Of leaves only those are read that tell how high a tree is: all of its leaves are equally deep. A
+//! guide leaves out pages of tables that nothing hangs on that is looked for.
 
 use walstream_ltx::Pgno;
 
@@ -30,17 +31,41 @@ pub(super) struct Entries {
     pub(super) shared: Option<Vec<Pgno>>,
 }
 
-/// Walks through `trees`, claims the pages that differ, and tells where the entries are, with up to `keep` pages of
-/// each tree that are the same in both states.
+/// Rowids in the pages of tables that are looked for, in order.
+pub(super) struct Guide(Vec<i64>);
+
+impl Guide {
+    pub(super) fn new(mut rowids: Vec<i64>) -> Guide {
+        rowids.sort_unstable();
+        Guide(rowids)
+    }
+
+    /// Whether any of them is greater than the one and not greater than the other.
+    fn leads_between(&self, above: Option<i64>, up_to: Option<i64>) -> bool {
+        let first = self.0.partition_point(|&rowid| above.is_some_and(|above| rowid <= above));
+        self.0.get(first).is_some_and(|&rowid| up_to.is_none_or(|up_to| rowid <= up_to))
+    }
+}
+
+/// Which part of the trees is of interest.
+#[derive(Clone, Copy)]
+pub(super) struct Interest<'a> {
+    /// With a guide, trees are those of tables with rowids.
+    pub(super) guide: Option<&'a Guide>,
+    /// Pages of each tree to keep that are the same in both states.
+    pub(super) keep: usize,
+}
+
+/// Walks through `trees`, claims the pages that differ, and tells where the entries are.
 pub(super) async fn walk(
     versions: &mut Versions,
     (changes, claims, shapes): (&Changes, &mut Claims, &[Shape; 2]),
     trees: &[Tree],
-    keep: usize,
+    interest: Interest<'_>,
 ) -> Result<Vec<Entries>, EngineError> {
     let heights = heights(versions, shapes, trees).await?;
-    let begin = |(&tree, heights)| Walk::new(tree, heights, keep);
-    let mut walks: Vec<Walk> = trees.iter().zip(&heights).map(begin).collect();
+    let begin = |(&tree, heights)| Walk::new(tree, heights, interest);
+    let mut walks: Vec<Walk<'_>> = trees.iter().zip(&heights).map(begin).collect();
     let highest = walks.iter().map(|walk| walk.levels.len() - 1).max().unwrap_or_default();
     for height in (1..=highest).rev() {
         let mut jobs: Vec<(usize, Place, Pgno)> = Vec::new();
@@ -91,7 +116,7 @@ async fn heights(
                 let page = page.as_deref().and_then(|page| TreePage::parse(pgno, page, usable));
                 let Some(page) = page else { continue };
                 match page.children().next() {
-                    Some(child) => below.push((tree, side, child)),
+                    Some((child, _)) => below.push((tree, side, child)),
                     None => heights[tree][side.index()] = Some(depth),
                 }
             }
@@ -125,16 +150,16 @@ impl Place {
 }
 
 /// The walk through one tree.
-struct Walk {
+struct Walk<'a> {
     tree: usize,
     /// Pages that were found and not visited yet, by their height above the leaves.
     levels: Vec<[Vec<Pgno>; 2]>,
     entries: Entries,
-    keep: usize,
+    interest: Interest<'a>,
 }
 
-impl Walk {
-    fn new(tree: Tree, heights: &[Option<usize>; 2], keep: usize) -> Walk {
+impl<'a> Walk<'a> {
+    fn new(tree: Tree, heights: &[Option<usize>; 2], interest: Interest<'a>) -> Self {
         let highest = heights.iter().flatten().max().copied().unwrap_or_default();
         let mut levels = vec![<[Vec<Pgno>; 2]>::default(); highest + 1];
         for side in Side::BOTH.map(Side::index) {
@@ -143,7 +168,7 @@ impl Walk {
             }
         }
         let entries = Entries { own: Default::default(), shared: Some(Vec::new()) };
-        Walk { tree: tree.number, levels, entries, keep }
+        Walk { tree: tree.number, levels, entries, interest }
     }
 
     /// The pages of a level, each with its place.
@@ -177,13 +202,18 @@ impl Walk {
         if page.kind.is_index() {
             self.note_entries(place, pgno);
         }
-        for child in page.children() {
-            if height == 1 && place == Place::Both {
+        let mut above = None;
+        for (child, up_to) in page.children() {
+            let guide = self.interest.guide.filter(|_| place == Place::Both && height > 1);
+            if guide.is_some_and(|guide| !guide.leads_between(above, up_to)) {
+                self.entries.shared = None;
+            } else if height == 1 && place == Place::Both {
                 self.note_leaf_of_both(child, (changes, claims));
             } else {
                 let sides = Side::BOTH.into_iter().filter(|&side| place.is_in(side));
                 sides.for_each(|side| self.levels[height - 1][side.index()].push(child));
             }
+            above = up_to;
         }
     }
 
@@ -202,7 +232,7 @@ impl Walk {
         match place {
             Place::Only(side) => self.entries.own[side.index()].push(pgno),
             Place::Both => {
-                let shared = self.entries.shared.take().filter(|shared| shared.len() < self.keep);
+                let shared = self.entries.shared.take().filter(|shared| shared.len() < self.interest.keep);
                 self.entries.shared = shared.map(|mut shared| {
                     shared.push(pgno);
                     shared
