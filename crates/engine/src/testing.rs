@@ -48,6 +48,7 @@ struct State {
     files: BTreeMap<(Level, TxidRange), (Timestamp, Bytes)>,
     requests: Vec<Request>,
     fault: Option<Fault>,
+    late: Option<Level>,
 }
 
 /// Files in memory.
@@ -103,6 +104,11 @@ impl MemoryReplica {
         self.state().fault = None;
     }
 
+    /// From now on this level is listed after whatever else is under way.
+    pub(crate) fn set_late(&self, level: Level) {
+        self.state().late = Some(level);
+    }
+
     fn begin(&self, request: Request) -> Result<(), StorageError> {
         self.state().requests.push(request);
         // Taken out meanwhile, so that it can use the replica.
@@ -148,6 +154,9 @@ impl ReplicaClient for MemoryReplica {
         from: Txid,
         _timestamps: TimestampSource,
     ) -> Result<Vec<FileInfo>, StorageError> {
+        if self.state().late == Some(level) {
+            tokio::task::yield_now().await;
+        }
         self.begin(Request::List(level))?;
         let state = self.state();
         let files = state.files.iter().filter(|&(&(l, txids), _)| l == level && txids.min() >= from);

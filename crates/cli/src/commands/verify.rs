@@ -15,6 +15,7 @@ use crate::args::ConfigArgs;
 use crate::connect::connect;
 use crate::error::CliError;
 use crate::output;
+use crate::progress::RestoreProgress;
 use crate::signals::{self, Signals};
 
 /// Check that a replica can be restored.
@@ -69,14 +70,16 @@ pub(crate) async fn run(args: Args) -> Result<(), CliError> {
     let client = connect(&source.replica)?;
     let scratch = args.deep.then(|| scratch_folder(args.folder.as_deref())).transpose()?;
     let options = VerifyOptions { deep: scratch.as_ref().map(|folder| folder.path().join("verified.db")) };
+    let progress = RestoreProgress::new();
     let mut signals = Signals::shutdown()?;
     let report = tokio::select! {
-        report = verify(&client, &options) => report?,
+        report = verify(&client, &options, &progress) => report?,
         // Ending here, and not by the signal itself, removes the temporary file.
         signal = signals.next_shutdown() => {
             return Err(CliError::new(format!("interrupted by signal: {}", signals::name(signal))));
         }
     };
+    drop(progress);
     let problem = report.problem();
     output::print(&match args.json {
         true => output::json(&Findings::new(&report, client.kind())),

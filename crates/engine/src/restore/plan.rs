@@ -135,6 +135,16 @@ pub(super) async fn list_all(
     Ok(levels.into_iter().flatten().collect())
 }
 
+/// The files of every level, one level after the other from level 0 upwards. Compaction writes the file of the higher
+/// level before retention deletes those of the lower one, so whatever moves up meanwhile is in the listing, once or twice.
+pub(crate) async fn list_upwards(client: &dyn ReplicaClient) -> Result<Vec<FileInfo>, EngineError> {
+    let mut files = Vec::new();
+    for level in Level::all() {
+        files.extend(client.list(level, Txid::FIRST, TimestampSource::Listing).await?);
+    }
+    Ok(files)
+}
+
 /// Chooses from a listing, with errors that name the replica, and what `legacy` holds beside it.
 pub(crate) fn plan_from(
     listing: &[FileInfo],

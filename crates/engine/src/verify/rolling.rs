@@ -13,7 +13,7 @@ use super::chain::{self, Chain};
 use super::contents::{self, Content};
 use super::levels::{self, Finding, Kind};
 use crate::error::EngineError;
-use crate::restore::plan::{self, Target};
+use crate::restore::plan;
 
 /// After so many turns everything has been read.
 const TURNS: u64 = 10;
@@ -43,11 +43,11 @@ impl Rolling {
 
     /// Looks at all names and reads the next share. Each file is read under a permit.
     pub(crate) async fn turn(&mut self, permits: &Semaphore) -> Result<Vec<Fault>, EngineError> {
-        let mut listing = plan::list(&*self.client, &Target::Latest).await?;
+        let mut listing = plan::list_upwards(&*self.client).await?;
         let mut faults = look(&listing);
         if !faults.is_empty() {
-            // The levels are listed one beside the other, and compaction and retention may have been at work between.
-            listing = plan::list(&*self.client, &Target::Latest).await?;
+            // What a store forgot to list is not lost.
+            listing = plan::list_upwards(&*self.client).await?;
             faults = look(&listing);
         }
         for file in next_share(&mut listing, self.last) {

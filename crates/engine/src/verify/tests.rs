@@ -5,23 +5,24 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use tempfile::TempDir;
+use tokio::sync::Semaphore;
 use walstream_ltx::{Encoder, Pgno};
 
 use super::chain::Stretch;
 use super::*;
 use crate::restore::tests::golden::{GOLDEN, Golden, REAL, client_of};
 use crate::restore::tests::model::{Model, range, time};
-use crate::restore::{Restored, Verified};
+use crate::restore::{Restored, Unwatched, Verified};
 use crate::testing::{MemoryReplica, Request, unavailable};
 
 async fn report(client: &Arc<dyn ReplicaClient>) -> Report {
-    verify(client, &VerifyOptions::default()).await.unwrap()
+    verify(client, &VerifyOptions::default(), &Unwatched).await.unwrap()
 }
 
 async fn deep_report(client: &Arc<dyn ReplicaClient>) -> Report {
     let folder = TempDir::new().unwrap();
     let options = VerifyOptions { deep: Some(folder.path().join("out.db")) };
-    let report = verify(client, &options).await.unwrap();
+    let report = verify(client, &options, &Unwatched).await.unwrap();
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "left behind");
     report
 }
@@ -79,7 +80,7 @@ async fn the_verdict_on_synthetic_replicas_is_that_of_a_restore() {
         let output = TempDir::new().unwrap();
         let options = RestoreOptions::new(output.path().join("out.db"));
         let restored = restore::restore(Arc::clone(&client), &options, &Unwatched).await;
-        match (verify(&client, &VerifyOptions::default()).await, restored) {
+        match (verify(&client, &VerifyOptions::default(), &Unwatched).await, restored) {
             (Ok(report), Ok(restored)) if report.problem().is_none() => {
                 assert_eq!(report.newest.map(|state| state.txid), Some(restored.txid), "{name}");
             }
@@ -218,17 +219,70 @@ async fn what_retention_deletes_meanwhile_is_no_damage() {
     assert_eq!(report.files(), 10);
 }
 
+/// A snapshot and eight level-0 files, and what a daemon does at some moment: it merges them and deletes them.
+fn compacted_when(is_it: impl Fn(Request) -> bool + Send + 'static) -> Model {
+    let mut model = Model::new(512, true);
+    (1..=12u32).for_each(|txid| model.commit(8, &[(txid % 5 + 1, txid as u8)]));
+    model.store(9, 1, 4);
+    (1..=4).for_each(|txid| model.replica.remove(Level::L0, range(txid, txid)));
+    model.compact(1, 5, 12);
+    let (level_1, merged) = (Level::new(1).unwrap(), range(5, 12));
+    let content = model.replica.content(level_1, merged).unwrap();
+    model.replica.remove(level_1, merged);
+    let (replica, mut content) = (Arc::clone(&model.replica), Some(content));
+    model.replica.set_fault(move |request| {
+        if is_it(request)
+            && let Some(content) = content.take()
+        {
+            replica.insert(level_1, merged, time(12), content);
+            (5..=12).for_each(|txid| replica.remove(Level::L0, range(txid, txid)));
+        }
+        None
+    });
+    model
+}
+
+#[tokio::test]
+async fn what_is_compacted_between_two_listings_is_seen() {
+    for level in Level::all() {
+        let model = compacted_when(move |request| request == Request::List(level));
+        // Its answer is the last, if all are asked for at once.
+        model.replica.set_late(level);
+        let report = report(&model.client()).await;
+        assert_eq!((report.problem(), &report.findings[..]), (None, &[][..]), "level {level}: {report:#?}");
+
+        let model = compacted_when(move |request| request == Request::List(level));
+        model.replica.set_late(level);
+        let faults = rolling::Rolling::new(model.client()).turn(&Semaphore::new(1)).await.unwrap();
+        assert_eq!(faults, [], "level {level}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_compacted_after_it_was_read_is_not_missed() {
+    // Nine files are read whole, and then the indexes of those that lead to the newest state.
+    let reads = std::sync::atomic::AtomicUsize::new(0);
+    let model = compacted_when(move |request| {
+        let counts = usize::from(matches!(request, Request::Read(..)));
+        reads.fetch_add(counts, std::sync::atomic::Ordering::Relaxed) == 9
+    });
+    let report = report(&model.client()).await;
+    assert_eq!(report.problem(), None, "{report:#?}");
+    assert!(report.has_newest() && report.files() == 2, "{report:#?}");
+}
+
 #[tokio::test]
 async fn a_store_that_cannot_be_read_is_an_error_and_no_verdict() {
     let model = replica();
     model.replica.set_fault(|request| matches!(request, Request::Read(..)).then(unavailable));
-    let error = verify(&model.client(), &VerifyOptions::default()).await.unwrap_err();
+    let error = verify(&model.client(), &VerifyOptions::default(), &Unwatched).await.unwrap_err();
     assert!(matches!(error, EngineError::Storage(_)), "{error}");
 }
 
 #[tokio::test]
 async fn an_empty_replica_holds_no_backup() {
-    let error = verify(&Model::new(512, true).client(), &VerifyOptions::default()).await.unwrap_err();
+    let error =
+        verify(&Model::new(512, true).client(), &VerifyOptions::default(), &Unwatched).await.unwrap_err();
     assert!(matches!(error, EngineError::NoBackup { .. }), "{error}");
 }
 
