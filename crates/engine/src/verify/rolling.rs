@@ -46,7 +46,7 @@ impl Rolling {
         let mut listing = plan::list_upwards(&*self.client).await?;
         let mut faults = look(&listing);
         if !faults.is_empty() {
-            // What a store forgot to list is not lost.
+            // Nothing is said on the word of one listing.
             listing = plan::list_upwards(&*self.client).await?;
             faults = look(&listing);
         }

@@ -22,6 +22,7 @@ type Named = [Option<Object>; 2];
 pub(super) struct Objects(Vec<Named>);
 
 impl Objects {
+    /// Finds the same trees in both.
     pub(super) fn pair([before, after]: [Vec<Object>; 2], changes: &Changes) -> Objects {
         let mut later: Vec<Option<Object>> = after.into_iter().map(Some).collect();
         let names =
@@ -74,42 +75,27 @@ impl Objects {
         count: Option<Count>,
     ) -> Vec<ChangedObject> {
         let named = &self.0[number];
-        let rows = |side: Side| match (&named[side.index()], count) {
-            (Some(object), Some(count)) if object.is_table => count.rows(side),
+        let rows = Side::BOTH.map(|side| match &named[side.index()] {
+            Some(object) if object.is_table => count.map_or(Rows::Uncounted, |count| count.rows(side)),
             _ => Rows::None,
-        };
-        let one = |name: &str, is_table, mut pages: Vec<Pgno>, rows, change| {
-            pages.sort_unstable();
-            pages.dedup();
-            ChangedObject { name: name.to_owned(), is_table, pages: pages.len(), rows, change }
-        };
-        let rows = Side::BOTH.map(rows);
-        match named {
-            [Some(before), Some(after)] if before.name != after.name => {
-                let [old, new] = claimed;
-                let gone = one(
-                    &before.name,
-                    before.is_table,
-                    old,
-                    [rows[0], Rows::None],
-                    change([rows[0], Rows::None]),
-                );
-                let new = one(
-                    &after.name,
-                    after.is_table,
-                    new,
-                    [Rows::None, rows[1]],
-                    change([Rows::None, rows[1]]),
-                );
-                vec![gone, new]
-            }
-            _ => {
-                let objects = || named.iter().flatten();
-                let name = objects().map(|object| object.name.as_str()).next().unwrap_or_default();
-                let is_table = objects().any(|object| object.is_table);
-                let more = count.and_then(|count| count.change()).filter(|_| is_table);
-                vec![one(name, is_table, claimed.concat(), rows, more)]
-            }
+        });
+        if let [Some(before), Some(after)] = named
+            && before.name != after.name
+        {
+            let [old, new] = claimed;
+            let gone = changed(&before.name, before.is_table, old, [rows[0], Rows::None]);
+            return vec![gone, changed(&after.name, after.is_table, new, [Rows::None, rows[1]])];
         }
+        let name = named.iter().flatten().map(|object| object.name.as_str()).next().unwrap_or_default();
+        let object = changed(name, self.is_table(number), claimed.concat(), rows);
+        let is_table_in_both = !rows.contains(&Rows::None);
+        let change = count.filter(|_| is_table_in_both).and_then(|count| count.change()).or(object.change);
+        vec![ChangedObject { change, ..object }]
     }
+}
+
+fn changed(name: &str, is_table: bool, mut pages: Vec<Pgno>, rows: [Rows; 2]) -> ChangedObject {
+    pages.sort_unstable();
+    pages.dedup();
+    ChangedObject { name: name.to_owned(), is_table, pages: pages.len(), rows, change: change(rows) }
 }

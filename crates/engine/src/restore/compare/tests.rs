@@ -324,6 +324,18 @@ async fn tables_that_come_go_and_get_another_name() {
 }
 
 #[tokio::test]
+async fn a_name_may_be_of_a_table_and_then_of_an_index() {
+    let mut history = large();
+    history.sql("CREATE TABLE changing (x); INSERT INTO changing VALUES (1), (2), (3)");
+    let before = history.capture();
+    history.sql("DROP TABLE changing; CREATE INDEX changing ON other (id)");
+    let after = history.capture();
+    let found = history.check(before, after).await;
+    let changing = object(&found.differences, "changing");
+    assert_eq!((changing.rows, changing.change), ([Rows::Counted(3), Rows::None], Some(-3)));
+}
+
+#[tokio::test]
 async fn damage_is_not_taken_for_a_difference() {
     let mut history = large();
     let before = history.capture();
