@@ -8,6 +8,7 @@ use crate::error::StorageError;
 use crate::file::FileClient;
 use crate::limits::{Limited, Limits};
 use crate::s3;
+use crate::webdav::WebDavClient;
 
 /// A client for a configured replica. Nothing is asked of the store yet; [`ReplicaClient::init`] does that.
 pub fn connect(config: &ReplicaConfig) -> Result<Arc<dyn ReplicaClient>, StorageError> {
@@ -27,9 +28,12 @@ fn store(config: &ReplicaConfig) -> Result<Arc<dyn ReplicaClient>, StorageError>
     Ok(match config {
         ReplicaConfig::File(config) => Arc::new(FileClient::new(config)?),
         ReplicaConfig::S3(config) => Arc::new(s3::client(config)?),
+        ReplicaConfig::WebDav(config) => Arc::new(WebDavClient::new(config)?),
         other => {
-            let message =
-                format!("replica type {:?} is not supported yet; supported are file and s3", other.kind());
+            let message = format!(
+                "replica type {:?} is not supported yet; supported are file, s3 and webdav",
+                other.kind()
+            );
             return Err(StorageError::Config(message));
         }
     })

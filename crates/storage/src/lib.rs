@@ -24,6 +24,7 @@ pub mod config;
 mod connect;
 pub mod error;
 pub mod file;
+mod http;
 mod layout;
 pub mod legacy;
 mod limits;
@@ -32,6 +33,7 @@ mod s3;
 pub mod secret;
 mod timestamp;
 pub mod url;
+pub mod webdav;
 
 pub use client::{FileInfo, PutBody, PutOutcome, ReplicaClient, TimestampSource};
 pub use config::{

@@ -1,4 +1,4 @@
-//! The text form of a file's time in the metadata of an object: `2026-11-21T06:40:12.61Z`.
+//! The text forms of a file's time: `2026-11-21T06:40:12.61Z` in the metadata of an object, and what a server says itself.
 //!
 //! Invariant: what is written reads back to the same millisecond; the peer's and other writers' spellings of
 //! RFC 3339 are read as well.
@@ -20,6 +20,14 @@ pub(crate) fn to_text(time: Timestamp) -> Option<String> {
 pub(crate) fn from_text(text: &str) -> Option<Timestamp> {
     let time = DateTime::parse_from_rfc3339(text.trim()).ok()?;
     Some(Timestamp::from_millis(time.timestamp_millis()))
+}
+
+/// Reads the date of an HTTP header, `Tue, 14 Nov 2023 22:13:20 GMT`. Some servers write RFC 3339 in its place.
+pub(crate) fn from_http(text: &str) -> Option<Timestamp> {
+    match DateTime::parse_from_rfc2822(text.trim()) {
+        Ok(time) => Some(Timestamp::from_millis(time.timestamp_millis())),
+        Err(_) => from_text(text),
+    }
 }
 
 #[cfg(test)]
@@ -53,5 +61,16 @@ mod tests {
         for bad in ["", "yesterday", "1763707212", "2025-13-21T06:40:12Z", "2025-11-21"] {
             assert_eq!(from_text(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn dates_of_servers_are_read() {
+        let time = Some(Timestamp::from_millis(1_700_000_000_000));
+        for text in
+            ["Tue, 14 Nov 2023 22:13:20 GMT", " Tue, 14 Nov 2023 22:13:20 +0000", "2023-11-14T22:13:20Z"]
+        {
+            assert_eq!(from_http(text), time, "{text}");
+        }
+        assert_eq!(from_http("some time ago"), None);
     }
 }

@@ -24,6 +24,7 @@ pub mod small_disk;
 pub mod stranger;
 pub mod tools;
 pub mod wait;
+pub mod webdav;
 
 pub use app::App;
 pub use app_process::AppProcess;
@@ -38,3 +39,4 @@ pub use small_disk::SmallDisk;
 pub use stranger::Stranger;
 pub use tools::{Tool, tool, workspace};
 pub use wait::{eventually, free_port, wait_until};
+pub use webdav::WebDav;

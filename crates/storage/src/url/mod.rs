@@ -59,7 +59,7 @@ fn bad(url: &str, reason: &str) -> StorageError {
 }
 
 /// Turns `%41` into `A`; `None` if an escape is broken or the result is not UTF-8.
-fn percent_decode(text: &str) -> Option<String> {
+pub(crate) fn percent_decode(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((&first, tail)) = rest.split_first() {

@@ -1,0 +1,19 @@
+//! The HTTP clients of stores that bring none of their own.
+//!
+//! Invariant: credentials go to the server that was configured and nowhere else, so no redirect is followed.
+
+use std::time::Duration;
+
+use crate::connect::install_tls;
+
+/// How long a connection may take.
+pub(crate) const CONNECT_WITHIN: Duration = Duration::from_secs(4);
+/// Who we are, for the logs of servers.
+pub(crate) const USER_AGENT: &str = concat!("walstream/", env!("CARGO_PKG_VERSION"));
+
+/// A client with our habits. Deadlines of requests are the caller's.
+pub(crate) fn client() -> reqwest::Result<reqwest::Client> {
+    install_tls();
+    let builder = reqwest::Client::builder().user_agent(USER_AGENT).connect_timeout(CONNECT_WITHIN);
+    builder.redirect(reqwest::redirect::Policy::none()).build()
+}
