@@ -4,7 +4,7 @@ use std::fs;
 use std::time::Duration;
 
 use walstream_test_support::compare::{assert_same_pages, assert_same_rows, assert_sound};
-use walstream_test_support::{App, Place, Program, wait_until};
+use walstream_test_support::{App, Place, Program, WebDav, wait_until};
 
 use crate::{litestream, walstream};
 
@@ -84,4 +84,16 @@ fn litestream_to_walstream_in_a_directory() {
 #[test]
 fn litestream_to_walstream_on_s3() {
     written_by_one_restored_by_the_other(litestream(), walstream(), 4096, Place::s3());
+}
+
+#[test]
+fn walstream_to_litestream_on_webdav() {
+    let place = Place::WebDav(WebDav::nginx());
+    written_by_one_restored_by_the_other(walstream(), litestream(), 4096, place);
+}
+
+#[test]
+fn litestream_to_walstream_on_webdav_with_a_login() {
+    let place = Place::WebDav(WebDav::rclone());
+    written_by_one_restored_by_the_other(litestream(), walstream(), 4096, place);
 }

@@ -1,4 +1,4 @@
-//! walstream beside the real Litestream 0.5.17: what one writes the other reads, on a directory and on S3.
+//! walstream beside the real Litestream 0.5.17: what one writes the other reads, in a directory, on S3 and on WebDAV.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 

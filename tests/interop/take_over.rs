@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use walstream_test_support::compare::{assert_rows, assert_same_pages, assert_sound, rows};
-use walstream_test_support::{App, Place, Program, wait_until};
+use walstream_test_support::{App, Place, Program, WebDav, wait_until};
 
 use crate::{litestream, walstream};
 
@@ -65,6 +65,11 @@ fn take_over_in_a_directory() {
 #[test]
 fn take_over_on_s3() {
     programs_take_turns(Place::s3(), |_| {});
+}
+
+#[test]
+fn take_over_on_webdav() {
+    programs_take_turns(Place::WebDav(WebDav::wsgidav()), |_| {});
 }
 
 #[test]

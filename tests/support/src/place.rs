@@ -1,9 +1,9 @@
-//! The two kinds of replica that every program must work with.
+//! The kinds of replica that every program must work with.
 
 use std::path::{Path, PathBuf};
 
-use crate::Moto;
 use crate::replica::{StoredFile, file_url, files, last_txids};
+use crate::{Moto, WebDav};
 
 /// A replica.
 pub enum Place {
@@ -11,6 +11,8 @@ pub enum Place {
     Directory(PathBuf),
     /// A bucket of a server of its own.
     S3(Moto),
+    /// A folder on a WebDAV server of its own.
+    WebDav(WebDav),
 }
 
 /// Where in the bucket.
@@ -32,6 +34,7 @@ impl Place {
         match self {
             Place::Directory(folder) => file_url(folder),
             Place::S3(moto) => moto.replica_url(PREFIX.trim_end_matches('/')),
+            Place::WebDav(server) => server.replica_url(PREFIX.trim_end_matches('/')),
         }
     }
 
@@ -39,6 +42,7 @@ impl Place {
     pub fn files(&self) -> Vec<StoredFile> {
         match self {
             Place::Directory(folder) => files(folder),
+            Place::WebDav(server) => files(&server.files().join(PREFIX)),
             // walstream tries out once whether the store honours conditional writes, and removes what it wrote.
             Place::S3(moto) => moto
                 .keys(PREFIX)

@@ -9,6 +9,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use tempfile::TempDir;
 
+use crate::http;
 use crate::process::Running;
 use crate::tools::{Tool, tool};
 use crate::wait::eventually;
@@ -110,6 +111,14 @@ impl WebDav {
     pub fn replica_url(&self, path: &str) -> String {
         let login = if self.has_login { "backup:p%40ss%2Fw%3Ard@" } else { "" };
         format!("webdav://{login}{}/{path}", self.address)
+    }
+
+    /// Removes a file or folder, past any client of ours; some servers do not see what is done to their files directly.
+    pub fn delete(&self, path: &str) {
+        // The login above; a server that wants none does not look.
+        let login = ("Authorization", "Basic YmFja3VwOnBAc3MvdzpyZA==");
+        let response = http::request(&self.address, "DELETE", path, &[login], b"").unwrap();
+        assert!(response.status < 300, "deleting {path}: {}", response.status);
     }
 
     /// Where the served files are.

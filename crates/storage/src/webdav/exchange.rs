@@ -125,7 +125,7 @@ impl Server {
         let length = body.length();
         let sending = builder.header("content-length", length).body(body.open(&taken)).send();
         tokio::pin!(sending);
-        let mut before = 0;
+        let mut before = taken.load(Ordering::Relaxed);
         loop {
             let limit = if before == length { limit_after(length) } else { SILENCE };
             match timeout(limit, &mut sending).await {

@@ -106,6 +106,15 @@ impl WebDavClient {
         self.prepared[usize::from(level.get())].get_or_try_init(look).await.map(|_| ())
     }
 
+    /// Whether somebody has removed a level's folder.
+    async fn is_folder_missing(&self, level: Level) -> Result<bool, StorageError> {
+        let folder = self.folder(level);
+        let place = Place::new(&self.server, &folder);
+        let answer = folders::look(&self.server, &folder, "0", false).await;
+        let response = answer.map_err(|trouble| place.failed("upload", &trouble))?;
+        Ok(response.status() == StatusCode::NOT_FOUND)
+    }
+
     /// The file with the time of its header; `None` if it was deleted meanwhile.
     async fn with_header_time(&self, file: FileInfo) -> Result<Option<FileInfo>, StorageError> {
         let header = match self.read(file.level, file.txids, 0..Header::SIZE as u64).await {
@@ -250,14 +259,21 @@ impl ReplicaClient for WebDavClient {
             return Ok(PutOutcome::AlreadyExists);
         }
         let temp = target.temp();
-        if !temp.write(&body, created_at).await? {
-            // Somebody has removed the folder since.
-            folders::make(&self.server, &self.folder(level)).await?;
-            if !temp.write(&body, created_at).await? {
-                return Err(target
-                    .place
-                    .unavailable("upload", "the server does not find the folder that it has just made"));
+        if let Some(mut refusal) = temp.write(&body, created_at).await? {
+            // Each server has its own answer to that; nginx takes it for an error of its own.
+            if self.is_folder_missing(level).await? {
+                folders::make(&self.server, &self.folder(level)).await?;
+                match temp.write(&body, created_at).await? {
+                    Some(again) => refusal = again,
+                    None => return temp.publish().await,
+                }
             }
+            return Err(match refusal.status() {
+                StatusCode::NOT_FOUND => {
+                    target.place.unavailable("upload", "the server answered 404 Not Found")
+                }
+                _ => target.place.refused("upload", refusal).await,
+            });
         }
         temp.publish().await
     }

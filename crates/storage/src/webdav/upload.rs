@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use reqwest::StatusCode;
+use reqwest::{Response, StatusCode};
 use url::Url;
 use walstream_ltx::{FileName, Timestamp};
 
@@ -66,8 +66,12 @@ impl Target {
 }
 
 impl Temp<'_> {
-    /// Writes the whole content. `false`: the folder is missing.
-    pub(super) async fn write(&self, body: &Body, created_at: Timestamp) -> Result<bool, StorageError> {
+    /// Writes the whole content; `Some` is the answer of a server that refuses.
+    pub(super) async fn write(
+        &self,
+        body: &Body,
+        created_at: Timestamp,
+    ) -> Result<Option<Response>, StorageError> {
         let Target { server, place, url, .. } = self.target;
         let url = self.url.as_ref().unwrap_or(url);
         let mut request =
@@ -78,11 +82,7 @@ impl Temp<'_> {
             request = request.header("x-oc-mtime", seconds.to_string());
         }
         let response = server.send(request).await.map_err(|trouble| place.failed("upload", &trouble))?;
-        match response.status().as_u16() {
-            200 | 201 | 204 => Ok(true),
-            404 | 409 => Ok(false),
-            _ => Err(place.refused("upload", response).await),
-        }
+        Ok((!response.status().is_success()).then_some(response))
     }
 
     /// Gives the file its name, if that is free.

@@ -21,6 +21,8 @@ pub enum Fault {
     CutRequest(usize),
     /// The server does it, but the client gets only so many bytes of the answer.
     CutAnswer(usize),
+    /// The server does not see the header that begins like this, in lower case.
+    WithoutHeader(&'static str),
 }
 
 /// A fault for requests whose first line contains `wanted`, so many times.
@@ -131,6 +133,12 @@ async fn serve(mut client: TcpStream, server: &str, state: &Mutex<State>) -> Opt
         Some(Fault::CutAnswer(bytes)) => {
             let answer = forward(server, &head, &request[head_end..]).await?;
             client.write_all(&answer[..bytes.min(answer.len())]).await.ok()?;
+        }
+        Some(Fault::WithoutHeader(name)) => {
+            let lines = head.split_inclusive("\r\n");
+            let head: String = lines.filter(|line| !line.to_ascii_lowercase().starts_with(name)).collect();
+            let answer = forward(server, &head, &request[head_end..]).await?;
+            client.write_all(&answer).await.ok()?;
         }
         None => {
             let answer = forward(server, &head, &request[head_end..]).await?;
