@@ -69,7 +69,7 @@ fn take_over_on_s3() {
 
 #[test]
 fn take_over_on_webdav() {
-    programs_take_turns(Place::WebDav(WebDav::wsgidav()), |_| {});
+    programs_take_turns(Place::WebDav(WebDav::rclone()), |_| {});
 }
 
 #[test]
