@@ -12,17 +12,24 @@ use tempfile::TempDir;
 use crate::http;
 use crate::process::Running;
 use crate::tools::{Tool, tool};
-use crate::wait::eventually;
+use crate::wait::{eventually, free_port};
 
 /// How long a server may live at most, should its test die without dropping it.
 const LIFETIME_SECONDS: &str = "1200";
 
 /// A WebDAV server on a free loopback port with an empty folder. It ends when this value is dropped.
 pub struct WebDav {
-    server: Running,
+    kind: Kind,
+    server: Option<Running>,
     address: String,
     folder: TempDir,
-    has_login: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Nginx,
+    Wsgidav,
+    Rclone,
 }
 
 impl WebDav {
@@ -33,63 +40,89 @@ impl WebDav {
 
     /// nginx with its WebDAV modules: no locks, no `Depth: infinity`, folders one by one.
     pub fn nginx() -> WebDav {
-        WebDav::start(false, |folder, port| {
-            let config = folder.join("nginx.conf");
-            fs::write(&config, nginx_config(folder, port)).unwrap();
-            let mut command = limited(Tool::Nginx);
-            command.arg("-c").arg(config).args(["-e", "stderr"]);
-            command
-        })
+        WebDav::start(Kind::Nginx)
     }
 
     /// wsgidav, which knows all of the standard.
     pub fn wsgidav() -> WebDav {
-        WebDav::start(false, |folder, port| {
-            let mut command = limited(Tool::Wsgidav);
-            command.args([
-                "--host",
-                "127.0.0.1",
-                "--port",
-                port,
-                "--auth",
-                "anonymous",
-                "--server",
-                "cheroot",
-            ]);
-            command.arg("--root").arg(folder.join("files"));
-            command
-        })
+        WebDav::start(Kind::Wsgidav)
     }
 
     /// rclone, which wants a login and keeps the times that it is told.
     pub fn rclone() -> WebDav {
-        WebDav::start(true, |folder, port| {
-            let mut command = limited(Tool::Rclone);
-            command.args(["serve", "webdav", "--addr", &format!("127.0.0.1:{port}"), "--config", ""]);
-            command.args(["--user", WebDav::USERNAME, "--pass", WebDav::PASSWORD]).arg(folder.join("files"));
-            command
-        })
+        WebDav::start(Kind::Rclone)
     }
 
-    fn start(has_login: bool, command: impl Fn(&Path, &str) -> Command) -> WebDav {
-        // None of these servers takes port 0 and says which it got, so a port that somebody was quicker to take is
-        // given up for another.
-        for _ in 0..5 {
-            let folder = tempfile::tempdir().unwrap();
-            fs::create_dir(folder.path().join("files")).unwrap();
-            let port = free_port().to_string();
-            let mut server = Running::start(&mut command(folder.path(), &port));
-            let address = format!("127.0.0.1:{port}");
-            let listens = eventually("the WebDAV server listens", Duration::from_secs(60), || {
-                let ended = !server.is_running();
-                (ended || TcpStream::connect(&address).is_ok()).then_some(!ended)
-            });
-            if listens && server.is_running() {
-                return WebDav { server, address, folder, has_login };
+    fn start(kind: Kind) -> WebDav {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("files")).unwrap();
+        let mut server = WebDav { kind, server: None, address: format!("127.0.0.1:{}", free_port()), folder };
+        server.serve();
+        server
+    }
+
+    fn serve(&mut self) {
+        let mut server = Running::start(&mut self.command());
+        eventually("the WebDAV server listens", Duration::from_secs(60), || {
+            assert!(server.is_running(), "the WebDAV server ended: {}{}", server.stdout(), server.stderr());
+            TcpStream::connect(&self.address).ok()
+        });
+        self.server = Some(server);
+    }
+
+    fn command(&self) -> Command {
+        let (host, port) = self.address.split_once(':').unwrap();
+        let mut command = Command::new("timeout");
+        command.args(["--foreground", LIFETIME_SECONDS]);
+        match self.kind {
+            Kind::Nginx => {
+                let config = self.folder.path().join("nginx.conf");
+                fs::write(&config, nginx_config(self.folder.path(), port)).unwrap();
+                command.arg(tool(Tool::Nginx)).arg("-c").arg(config).args(["-e", "stderr"]);
             }
-            eprintln!("no WebDAV server on {address}: {}{}", server.stdout(), server.stderr());
+            Kind::Wsgidav => {
+                command.arg(tool(Tool::Wsgidav)).args([
+                    "--host",
+                    host,
+                    "--port",
+                    port,
+                    "--auth",
+                    "anonymous",
+                ]);
+                command.args(["--server", "cheroot", "--root"]).arg(self.files());
+            }
+            Kind::Rclone => {
+                command.arg(tool(Tool::Rclone)).args([
+                    "serve",
+                    "webdav",
+                    "--addr",
+                    &self.address,
+                    "--config",
+                    "",
+                ]);
+                command.args(["--user", WebDav::USERNAME, "--pass", WebDav::PASSWORD]).arg(self.files());
+            }
         }
-        panic!("no WebDAV server after five tries");
+        command
+    }
+
+    /// Ends it and starts it again at the same address, with the same files.
+    pub fn restart(&mut self) {
+        self.stop();
+        self.serve();
+    }
+
+    fn stop(&mut self) {
+        let Some(mut server) = self.server.take() else { return };
+        // `timeout` hands a TERM on to the server; the KILL of `Running` would hit `timeout` alone.
+        server.signal(Signal::TERM);
+        let ended = (0..500).any(|_| {
+            std::thread::sleep(Duration::from_millis(10));
+            !server.is_running()
+        });
+        if !ended {
+            eprintln!("the WebDAV server did not end within 5 s; `timeout` will end it");
+        }
     }
 
     /// `127.0.0.1:PORT`.
@@ -104,21 +137,35 @@ impl WebDav {
 
     /// The login that the server wants, if it wants one.
     pub fn login(&self) -> Option<(&'static str, &'static str)> {
-        self.has_login.then_some((WebDav::USERNAME, WebDav::PASSWORD))
+        (self.kind == Kind::Rclone).then_some((WebDav::USERNAME, WebDav::PASSWORD))
     }
 
     /// A replica URL, with the login if one is needed.
     pub fn replica_url(&self, path: &str) -> String {
-        let login = if self.has_login { "backup:p%40ss%2Fw%3Ard@" } else { "" };
+        let login = if self.login().is_some() { "backup:p%40ss%2Fw%3Ard@" } else { "" };
         format!("webdav://{login}{}/{path}", self.address)
     }
 
-    /// Removes a file or folder, past any client of ours; some servers do not see what is done to their files directly.
-    pub fn delete(&self, path: &str) {
+    /// One request past any client of ours; some servers do not see what is done to their files directly.
+    fn request(&self, method: &str, path: &str, body: &[u8]) -> u16 {
         // The login above; a server that wants none does not look.
         let login = ("Authorization", "Basic YmFja3VwOnBAc3MvdzpyZA==");
-        let response = http::request(&self.address, "DELETE", path, &[login], b"").unwrap();
-        assert!(response.status < 300, "deleting {path}: {}", response.status);
+        http::request(&self.address, method, &format!("/{path}"), &[login], body).unwrap().status
+    }
+
+    /// Stores a file, with the folders that it lies in.
+    pub fn put(&self, path: &str, content: &[u8]) {
+        for (at, _) in path.match_indices('/') {
+            self.request("MKCOL", &path[..=at], b"");
+        }
+        let status = self.request("PUT", path, content);
+        assert!(status < 300, "writing {path}: {status}");
+    }
+
+    /// Removes a file or folder; a folder's path ends with a slash.
+    pub fn delete(&self, path: &str) {
+        let status = self.request("DELETE", path, b"");
+        assert!(status < 300, "deleting {path}: {status}");
     }
 
     /// Where the served files are.
@@ -129,34 +176,15 @@ impl WebDav {
 
 impl Drop for WebDav {
     fn drop(&mut self) {
-        // `timeout` hands a TERM on to the server; the KILL of `Running` would hit `timeout` alone.
-        self.server.signal(Signal::TERM);
-        let ended = (0..500).any(|_| {
-            std::thread::sleep(Duration::from_millis(10));
-            !self.server.is_running()
-        });
-        if !ended {
-            eprintln!("the WebDAV server did not end within 5 s; `timeout` will end it");
-        }
+        self.stop();
     }
-}
-
-fn limited(server: Tool) -> Command {
-    let mut command = Command::new("timeout");
-    command.args(["--foreground", LIFETIME_SECONDS]).arg(tool(server));
-    command
-}
-
-fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
 }
 
 fn nginx_config(folder: &Path, port: &str) -> String {
     let (user, folder) =
         (if rustix::process::getuid().is_root() { "user root;" } else { "" }, folder.display());
     format!(
-        "{user} daemon off; worker_processes 1; pid {folder}/pid; error_log stderr;
+        "{user} daemon off; master_process off; pid {folder}/pid; error_log stderr;
          load_module /usr/lib/nginx/modules/ngx_http_dav_ext_module.so;
          events {{ worker_connections 256; }}
          http {{

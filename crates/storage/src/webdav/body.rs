@@ -10,14 +10,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 
 use crate::client::PutBody;
 use crate::error::StorageError;
 
-/// A stream that is no longer than this needs no file.
+/// A stream that is no longer than this needs no file; of a longer one so much is in memory at a time.
 const IN_MEMORY: usize = 1 << 20;
 /// Files are sent in pieces of this size.
 const PIECE: u64 = 256 << 10;
@@ -91,36 +91,53 @@ fn read_at(file: &File, at: u64, length: u64) -> io::Result<Bytes> {
 
 /// Takes in a stream whole, so that its length is known.
 async fn spool(mut stream: Stream) -> Result<Body, StorageError> {
-    let mut begun = BytesMut::new();
-    while begun.len() <= IN_MEMORY {
-        match stream.next().await {
-            Some(chunk) => begun.extend_from_slice(&chunk.map_err(made_no_upload)?),
-            None => return Ok(Body::Bytes(begun.freeze())),
-        }
+    let begun = gather(&mut stream).await?;
+    if begun.ended {
+        return Ok(Body::Bytes(begun.chunks.concat().into()));
     }
     let folder = folder();
     let unusable =
         |source| StorageError::Io { action: "write a temporary file in", path: folder.clone(), source };
     let creating = folder.clone();
-    let create = move || {
-        let mut file = tempfile::tempfile_in(creating)?;
-        file.write_all(&begun)?;
-        Ok((file, begun.len() as u64))
-    };
-    let (mut file, mut length) = blocking(create).await.map_err(unusable)?;
-    // Whatever is ready goes to the blocking thread in one hop.
-    let mut batches = stream.ready_chunks(64);
-    while let Some(batch) = batches.next().await {
-        let batch: Vec<Bytes> = batch.into_iter().collect::<Result<_, _>>().map_err(made_no_upload)?;
+    let create = move || tempfile::tempfile_in(creating);
+    let mut file = blocking(create).await.map_err(unusable)?;
+    let (mut batch, mut length) = (begun, 0);
+    loop {
+        length += batch.length as u64;
+        let ended = batch.ended;
         let write = move || {
-            batch.iter().try_for_each(|chunk| file.write_all(chunk))?;
-            Ok((file, batch.iter().map(|chunk| chunk.len() as u64).sum::<u64>()))
+            batch.chunks.iter().try_for_each(|chunk| file.write_all(chunk))?;
+            Ok(file)
         };
-        let written;
-        (file, written) = blocking(write).await.map_err(unusable)?;
-        length += written;
+        file = blocking(write).await.map_err(unusable)?;
+        if ended {
+            return Ok(Body::File { file: Arc::new(file), length });
+        }
+        batch = gather(&mut stream).await?;
     }
-    Ok(Body::File { file: Arc::new(file), length })
+}
+
+/// Some of a stream, and whether that is its end.
+#[derive(Default)]
+struct Batch {
+    chunks: Vec<Bytes>,
+    length: usize,
+    ended: bool,
+}
+
+async fn gather(stream: &mut Stream) -> Result<Batch, StorageError> {
+    let mut batch = Batch::default();
+    while batch.length <= IN_MEMORY {
+        match stream.next().await {
+            Some(chunk) => {
+                let chunk = chunk.map_err(made_no_upload)?;
+                batch.length += chunk.len();
+                batch.chunks.push(chunk);
+            }
+            None => return Ok(Batch { ended: true, ..batch }),
+        }
+    }
+    Ok(batch)
 }
 
 fn made_no_upload(error: io::Error) -> StorageError {

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
+use walstream_ltx::header::Header;
 use walstream_ltx::{Level, Timestamp, Txid, TxidRange};
 use walstream_storage::{
     FileInfo, PutBody, PutOutcome, ReplicaClient, ReplicaConfig, S3Config, Secret, StorageError,
@@ -38,6 +39,15 @@ pub fn s3(endpoint: &str, bucket: &str, path: &str) -> Arc<dyn ReplicaClient> {
         ..S3Config::default()
     };
     connect(&ReplicaConfig::S3(config)).unwrap()
+}
+
+/// The header of a file whose time is [`TIME`]: all that a store can know of it.
+pub fn header(txids: TxidRange) -> Bytes {
+    // Of a file that Litestream wrote.
+    let golden = "tests/golden/vacuum/replica/ltx/0/0000000000000002-0000000000000002.ltx";
+    let file = std::fs::read(walstream_test_support::workspace().join(golden)).unwrap();
+    let header = Header { txids, timestamp: TIME, ..Header::parse(&file[..Header::SIZE]).unwrap() };
+    Bytes::copy_from_slice(&header.encode().unwrap())
 }
 
 /// Writes a small level-0 file.

@@ -9,7 +9,7 @@ use walstream_ltx::{Level, Txid};
 use walstream_storage::{PutBody, PutOutcome, StorageError, TimestampSource};
 
 use crate::backends::Backend;
-use crate::common::{TIME, chunks, content, list, put, range};
+use crate::common::{TIME, chunks, content, header, list, put, range};
 
 pub(crate) async fn an_empty_replica_is_no_error<B: Backend>(backend: B) {
     let client = backend.client();
@@ -21,12 +21,13 @@ pub(crate) async fn an_empty_replica_is_no_error<B: Backend>(backend: B) {
 
 pub(crate) async fn a_file_comes_back_with_its_time_and_size<B: Backend>(backend: B) {
     let client = backend.client();
-    let body = PutBody::Bytes(Bytes::from_static(b"0123456789"));
+    // Some stores keep no time of ours, but the file does.
+    let body = PutBody::Bytes(header(range(1, 26)));
     assert_eq!(client.put(Level::SNAPSHOT, range(1, 26), TIME, body).await.unwrap(), PutOutcome::Created);
 
     let files = client.list(Level::SNAPSHOT, Txid::FIRST, TimestampSource::Exact).await.unwrap();
     assert_eq!(files.len(), 1);
-    assert_eq!((files[0].level, files[0].txids, files[0].size), (Level::SNAPSHOT, range(1, 26), 10));
+    assert_eq!((files[0].level, files[0].txids, files[0].size), (Level::SNAPSHOT, range(1, 26), 100));
     assert_eq!(files[0].created_at, TIME);
     assert!(list(&*client, 0).await.is_empty(), "levels do not mix");
 }
@@ -125,7 +126,7 @@ pub(crate) async fn a_long_stream_arrives_whole<B: Backend>(backend: B) {
     assert_eq!(put.unwrap(), PutOutcome::Created);
 
     let files = client.list(Level::L0, Txid::FIRST, TimestampSource::Exact).await.unwrap();
-    assert_eq!((files[0].size, files[0].created_at), ((count * size) as u64, TIME));
+    assert_eq!(files[0].size, (count * size) as u64);
     let stored = content(&*client, range(1, 1)).await;
     let whole =
         stored.chunks(size).enumerate().all(|(number, chunk)| chunk.iter().all(|byte| *byte == number as u8));

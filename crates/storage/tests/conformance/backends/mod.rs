@@ -2,6 +2,7 @@
 
 mod directory;
 mod s3;
+mod webdav;
 
 use std::sync::Arc;
 
@@ -10,6 +11,7 @@ pub(crate) use directory::Directory;
 pub(crate) use s3::{Moto, S3sFs};
 use walstream_ltx::{FileName, Level, TxidRange};
 use walstream_storage::{ReplicaClient, ReplicaConfig, connect};
+pub(crate) use webdav::{DavNginx, DavRclone, DavWsgidav};
 
 /// The replica that most cases use.
 pub(crate) const PATH: &str = "some/path";
