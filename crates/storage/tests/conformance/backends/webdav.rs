@@ -7,6 +7,7 @@ use walstream_test_support::WebDav;
 use super::{Backend, PATH};
 
 const NO_LOGIN: &str = "it asks for no login";
+const TWO_STEPS: &str = "it looks for the name and then renames, so writers at the same moment may all win";
 const NO_BUCKETS: &str = "a folder is made when it is first needed";
 
 fn config(address: &str, path: &str, login: Option<(&str, &str)>) -> ReplicaConfig {
@@ -56,7 +57,10 @@ macro_rules! servers {
 servers! {
     DavNginx: nginx, "WebDAV (nginx)",
         &[("wrong_credentials_are_one_sentence", NO_LOGIN), ("a_missing_bucket_is_one_sentence", NO_BUCKETS)];
-    DavWsgidav: wsgidav, "WebDAV (wsgidav)",
-        &[("wrong_credentials_are_one_sentence", NO_LOGIN), ("a_missing_bucket_is_one_sentence", NO_BUCKETS)];
+    DavWsgidav: wsgidav, "WebDAV (wsgidav)", &[
+        ("of_eight_writers_at_once_one_wins", TWO_STEPS),
+        ("wrong_credentials_are_one_sentence", NO_LOGIN),
+        ("a_missing_bucket_is_one_sentence", NO_BUCKETS),
+    ];
     DavRclone: rclone, "WebDAV (rclone)", &[("a_missing_bucket_is_one_sentence", NO_BUCKETS)];
 }
