@@ -117,13 +117,18 @@ pub async fn plan(client: &dyn ReplicaClient, target: &Target) -> Result<Restore
     plan_from(&listing, &[], client, target)
 }
 
-/// The files of every level, with times as exact as the target needs them.
+/// The files of every level, with times as exact as the target needs them. Levels are listed all at once, which is
+/// quick; if that shows a gap, files may have moved up meanwhile, and they are listed again so that none is missed.
 pub(crate) async fn list(client: &dyn ReplicaClient, target: &Target) -> Result<Vec<FileInfo>, EngineError> {
     let times = match target {
         Target::At(_) => TimestampSource::Exact,
         Target::Latest | Target::Txid(_) => TimestampSource::Listing,
     };
-    list_all(client, times).await
+    let listing = list_all(client, times).await?;
+    match choose(&listing, &Target::Latest) {
+        Err(PlanError::Gap { .. } | PlanError::Unreachable(_)) => list_upwards(client, times).await,
+        Ok(_) | Err(PlanError::Empty | PlanError::TooEarly { .. }) => Ok(listing),
+    }
 }
 
 /// The files of every level.
@@ -137,10 +142,13 @@ pub(super) async fn list_all(
 
 /// The files of every level, one level after the other from level 0 upwards. Compaction writes the file of the higher
 /// level before retention deletes those of the lower one, so whatever moves up meanwhile is in the listing, once or twice.
-pub(crate) async fn list_upwards(client: &dyn ReplicaClient) -> Result<Vec<FileInfo>, EngineError> {
+pub(crate) async fn list_upwards(
+    client: &dyn ReplicaClient,
+    times: TimestampSource,
+) -> Result<Vec<FileInfo>, EngineError> {
     let mut files = Vec::new();
     for level in Level::all() {
-        files.extend(client.list(level, Txid::FIRST, TimestampSource::Listing).await?);
+        files.extend(client.list(level, Txid::FIRST, times).await?);
     }
     Ok(files)
 }

@@ -28,7 +28,7 @@ use std::sync::Arc;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use futures::try_join;
 use walstream_ltx::{Header, Level, Txid, TxidRange};
-use walstream_storage::{FileInfo, ReplicaClient};
+use walstream_storage::{FileInfo, ReplicaClient, TimestampSource};
 
 use self::chain::State;
 use self::contents::Content;
@@ -88,7 +88,7 @@ async fn look(client: &Arc<dyn ReplicaClient>) -> Result<Report, EngineError> {
 
 /// Whether files were deleted since they were listed.
 async fn is_any_gone(client: &Arc<dyn ReplicaClient>, read: &Contents) -> Result<bool, EngineError> {
-    let listing = plan::list_upwards(&**client).await?;
+    let listing = plan::list_upwards(&**client, TimestampSource::Listing).await?;
     let there: BTreeSet<_> = listing.iter().map(|file| (file.level, file.txids)).collect();
     Ok(!read.keys().all(|name| there.contains(name)))
 }
@@ -96,7 +96,7 @@ async fn is_any_gone(client: &Arc<dyn ReplicaClient>, read: &Contents) -> Result
 /// Lists the replica and reads every file that was not read before.
 async fn read_all(client: &Arc<dyn ReplicaClient>, mut known: Contents) -> Result<Contents, EngineError> {
     let (mut read, mut unread) = (Contents::new(), Vec::new());
-    for file in plan::list_upwards(&**client).await? {
+    for file in plan::list_upwards(&**client, TimestampSource::Listing).await? {
         match known.remove(&(file.level, file.txids)) {
             Some((_, Content::Vanished)) | None => unread.push(file),
             Some(found) => _ = read.insert((file.level, file.txids), found),

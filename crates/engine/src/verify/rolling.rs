@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 use walstream_ltx::{Level, TxidRange};
-use walstream_storage::{FileInfo, ReplicaClient};
+use walstream_storage::{FileInfo, ReplicaClient, TimestampSource};
 
 use super::chain::{self, Chain};
 use super::contents::{self, Content};
@@ -43,11 +43,11 @@ impl Rolling {
 
     /// Looks at all names and reads the next share. Each file is read under a permit.
     pub(crate) async fn turn(&mut self, permits: &Semaphore) -> Result<Vec<Fault>, EngineError> {
-        let mut listing = plan::list_upwards(&*self.client).await?;
+        let mut listing = plan::list_upwards(&*self.client, TimestampSource::Listing).await?;
         let mut faults = look(&listing);
         if !faults.is_empty() {
             // Nothing is said on the word of one listing.
-            listing = plan::list_upwards(&*self.client).await?;
+            listing = plan::list_upwards(&*self.client, TimestampSource::Listing).await?;
             faults = look(&listing);
         }
         for file in next_share(&mut listing, self.last) {

@@ -1,9 +1,9 @@
 //! Damaged files, dropped connections and files that vanish.
 
-use walstream_ltx::Level;
+use walstream_ltx::{Level, Timestamp};
 use walstream_storage::StorageError;
 
-use super::model::Model;
+use super::model::{Model, range};
 use super::{Desk, txid};
 use crate::error::EngineError;
 use crate::restore::Target;
@@ -128,4 +128,30 @@ async fn a_file_that_retention_deletes_meanwhile_is_replaced() {
     let (restored, database) = Desk::new().restore(&model.client(), Target::Latest).await.unwrap();
     assert_eq!(restored.txid.get(), 3);
     assert!(database == model.image(3));
+}
+
+#[tokio::test]
+async fn what_is_compacted_between_two_listings_is_no_gap() {
+    for level in Level::all() {
+        let mut model = Model::new(512, true);
+        (1..=6u8).for_each(|txid| model.commit(8, &[(1, txid), (2 + u32::from(txid), txid)]));
+        model.store(9, 1, 1);
+        model.compact(1, 2, 5);
+        let merged = model.replica.content(Level::new(1).unwrap(), range(2, 5)).unwrap();
+        model.replica.remove(Level::new(1).unwrap(), range(2, 5));
+        let (replica, mut merged) = (std::sync::Arc::clone(&model.replica), Some(merged));
+        // Whatever level's answer is the last: just before it the daemon merges four files and deletes them.
+        model.replica.set_late(level);
+        model.replica.set_fault(move |request| {
+            if request == Request::List(level)
+                && let Some(content) = merged.take()
+            {
+                replica.insert(Level::new(1).unwrap(), range(2, 5), Timestamp::default(), content);
+                (2..=5).for_each(|txid| replica.remove(Level::L0, range(txid, txid)));
+            }
+            None
+        });
+        let (restored, database) = Desk::new().restore(&model.client(), Target::Latest).await.unwrap();
+        assert!(restored.txid.get() == 6 && database == model.image(6), "level {level}");
+    }
 }
