@@ -22,6 +22,7 @@ mod journal_mode;
 mod local_state;
 mod lost_commit;
 mod ltx_files;
+mod metrics;
 mod page_size;
 mod permissions;
 mod points_in_time;

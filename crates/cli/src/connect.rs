@@ -4,7 +4,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use walstream_storage::{FileAccess, ReplicaClient, ReplicaConfig};
+use walstream_storage::{FileAccess, ReplicaClient, ReplicaConfig, Traffic};
 
 use crate::error::CliError;
 
@@ -14,16 +14,17 @@ pub(crate) fn connect(replica: &ReplicaConfig) -> Result<Arc<dyn ReplicaClient>,
 }
 
 /// A client for writing the replica of a database. Files of a directory replica get the owner and the
-/// permissions of the database, so that whoever may read the one may read the other.
+/// permissions of the database, so that whoever may read the one may read the other. What is asked of it is counted.
 pub(crate) fn connect_for(
     database: &Path,
     replica: &ReplicaConfig,
+    traffic: &Traffic,
 ) -> Result<Arc<dyn ReplicaClient>, CliError> {
     let mut replica = replica.clone();
     if let ReplicaConfig::File(file) = &mut replica {
         file.access = file.access.or_else(|| access_of(database));
     }
-    connect(&replica)
+    connect(&replica).map(|client| traffic.count(client))
 }
 
 fn access_of(database: &Path) -> Option<FileAccess> {

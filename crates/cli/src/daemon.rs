@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use walstream_engine::restore::Target;
 use walstream_engine::{
-    DatabaseOptions, EngineError, Fleet, OnceOptions, ShutdownOptions, Unshipped, sync_once,
+    DatabaseOptions, EngineError, Fleet, Metrics, OnceOptions, ShutdownOptions, Unshipped, sync_once,
 };
-use walstream_storage::{Place, ReplicaConfig};
+use walstream_storage::{Place, ReplicaConfig, Traffic};
 
 use crate::commands::restore;
 use crate::commands::version::VERSION;
@@ -21,6 +21,7 @@ use crate::config::{DatabaseConfig, Entries, GoDuration, ShutdownSettings};
 use crate::connect::{connect, connect_for};
 use crate::error::CliError;
 use crate::exec::{Child, exit_code};
+use crate::http::{self, Address, Observed};
 use crate::logging::LogOptions;
 use crate::memory;
 use crate::signals::{self, Signals};
@@ -32,6 +33,8 @@ pub(crate) struct Job {
     /// Where databases may appear while it runs.
     pub(crate) entries: Entries,
     pub(crate) exec: Option<String>,
+    /// Where to show metrics.
+    pub(crate) addr: Option<Address>,
     pub(crate) logging: LogOptions,
     pub(crate) shutdown: ShutdownSettings,
     pub(crate) warnings: Vec<String>,
@@ -43,8 +46,8 @@ pub(crate) async fn run_once(job: &Job, once: OnceOptions) -> Result<(), CliErro
         return Err(CliError::new("no databases specified in configuration"));
     }
     for database in &job.databases {
-        restore_if_missing(database).await?;
-        let position = sync_once(options(database)?, once).await?;
+        restore_if_missing(database, &Metrics::default()).await?;
+        let position = sync_once(options(database, &Traffic::default())?, once).await?;
         tracing::info!(path = %database.path.display(), txid = %position.txid, "replica sync");
     }
     Ok(())
@@ -57,8 +60,10 @@ pub(crate) async fn run(job: Job) -> Result<ExitCode, CliError> {
         Some(_) => Signals::for_child()?,
         None => Signals::shutdown()?,
     };
+    let observed = Observed::default();
+    show(job.addr.clone(), &job.databases, &observed);
     let fleet = tokio::select! {
-        fleet = start_job(&job) => fleet?,
+        fleet = start_job(&job, &observed) => fleet?,
         signal = signals.next_shutdown() => {
             tracing::info!(signal = signals::name(signal), "signal received while starting");
             return Ok(ExitCode::SUCCESS);
@@ -66,7 +71,7 @@ pub(crate) async fn run(job: Job) -> Result<ExitCode, CliError> {
     };
     // It ends with the runtime.
     tokio::spawn(memory::give_back());
-    let directories = directories::follow(job.entries, &fleet, &job.databases);
+    let directories = directories::follow(job.entries, &fleet, &job.databases, &observed);
     let end = tokio::select! {
         end = serve(job.exec.as_deref(), &mut signals) => end,
         never = directories => match never {},
@@ -82,20 +87,28 @@ pub(crate) async fn run(job: Job) -> Result<ExitCode, CliError> {
     }
 }
 
-async fn start_job(job: &Job) -> Result<Fleet, CliError> {
+/// Shows metrics, where that is wanted, of databases that are still to come too.
+fn show(address: Option<Address>, databases: &[DatabaseConfig], observed: &Observed) {
+    let Some(address) = address else { return };
+    databases.iter().for_each(|database| drop(observed.metrics.database(&database.path)));
+    http::start(address, observed.clone());
+}
+
+async fn start_job(job: &Job, observed: &Observed) -> Result<Fleet, CliError> {
     if job.databases.is_empty() && job.entries.watched().next().is_none() {
         tracing::error!("no databases specified in configuration");
     }
-    start(&job.databases).await
+    start(&job.databases, observed).await
 }
 
 /// Starts replication, after restoring what is missing.
-pub(crate) async fn start(databases: &[DatabaseConfig]) -> Result<Fleet, CliError> {
+pub(crate) async fn start(databases: &[DatabaseConfig], observed: &Observed) -> Result<Fleet, CliError> {
     for database in databases {
-        restore_if_missing(database).await?;
+        restore_if_missing(database, &observed.metrics).await?;
     }
-    let all = databases.iter().map(options).collect::<Result<Vec<_>, _>>()?;
-    let fleet = Fleet::start(all).await?;
+    let all = databases.iter().map(|database| options(database, &observed.traffic));
+    let fleet = Fleet::start(all.collect::<Result<_, _>>()?, observed.metrics.clone()).await?;
+    observed.begin(fleet.pulse());
     for database in databases {
         log_replica(database);
     }
@@ -103,7 +116,7 @@ pub(crate) async fn start(databases: &[DatabaseConfig]) -> Result<Fleet, CliErro
 }
 
 /// Restores a database that is not there, where that is wanted. No backup is no error: it is the first start.
-async fn restore_if_missing(database: &DatabaseConfig) -> Result<(), CliError> {
+async fn restore_if_missing(database: &DatabaseConfig, metrics: &Metrics) -> Result<(), CliError> {
     if !database.settings.restore_if_missing {
         return Ok(());
     }
@@ -112,8 +125,11 @@ async fn restore_if_missing(database: &DatabaseConfig) -> Result<(), CliError> {
         tracing::info!(path = %path.display(), "database already exists, skipping restore");
         return Ok(());
     }
+    metrics.database(path).restoring();
+    let started = Instant::now();
     match restore::restore_quietly(connect(&database.replica)?, path, Target::Latest).await {
         Ok(restored) => {
+            metrics.restores().record(started.elapsed());
             tracing::info!(path = %path.display(), txid = %restored.txid, "database restored");
             Ok(())
         }
@@ -125,12 +141,12 @@ async fn restore_if_missing(database: &DatabaseConfig) -> Result<(), CliError> {
     }
 }
 
-fn options(database: &DatabaseConfig) -> Result<DatabaseOptions, CliError> {
+fn options(database: &DatabaseConfig, traffic: &Traffic) -> Result<DatabaseOptions, CliError> {
     let settings = &database.settings;
     Ok(DatabaseOptions {
         path: database.path.clone(),
         meta_path: database.meta_path.clone(),
-        replica: connect_for(&database.path, &database.replica)?,
+        replica: connect_for(&database.path, &database.replica, traffic)?,
         monitor_interval: settings.monitor_interval,
         checkpoint_interval: settings.checkpoint_interval,
         busy_timeout: settings.busy_timeout,

@@ -6,6 +6,7 @@
 //! | what it does | `commands`, one file each |
 //! | what the configuration file says | `config` |
 //! | keeping databases replicated | `daemon`, `connect` |
+//! | what can be seen of it meanwhile | `http` |
 //! | the process around it | `logging`, `signals`, `exec`, `output`, `progress`, `memory` |
 
 mod args;
@@ -17,6 +18,7 @@ mod daemon;
 mod error;
 mod exec;
 mod help;
+mod http;
 mod logging;
 mod memory;
 mod moment;

@@ -18,6 +18,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::database::command::Request;
 use crate::database::run::{self, Shared, Shutdown, Unshipped};
 use crate::error::EngineError;
+use crate::metrics::Metrics;
 use crate::options::DatabaseOptions;
 use crate::watch::{FolderWatch, Watch};
 
@@ -71,17 +72,18 @@ enum Order {
     Add(Box<DatabaseOptions>),
     Remove(PathBuf, oneshot::Sender<Released>),
     Request(PathBuf, Request),
+    Ping(oneshot::Sender<()>),
     Shutdown(ShutdownOptions, oneshot::Sender<Vec<Unshipped>>),
 }
 
 impl Fleet {
     /// Checks every replica once and begins to replicate. A replica that does not answer is tried again and
     /// again later on; one that can never work is an error, as it is a mistake in the configuration.
-    pub async fn start(databases: Vec<DatabaseOptions>) -> Result<Fleet, EngineError> {
+    pub async fn start(databases: Vec<DatabaseOptions>, metrics: Metrics) -> Result<Fleet, EngineError> {
         check_replicas(&databases).await?;
         let (orders, inbox) = mpsc::channel(ORDERS);
         let watch = Watch::new();
-        let mut members = Members::new(watch.clone());
+        let mut members = Members::new(watch.clone(), metrics);
         for options in databases {
             members.add(options);
         }
@@ -112,6 +114,11 @@ impl Fleet {
         made.await.map_err(gone)?
     }
 
+    /// Tells whether the fleet is at work, without keeping it there.
+    pub fn pulse(&self) -> Pulse {
+        Pulse { orders: self.orders.downgrade() }
+    }
+
     /// Tells what comes and goes in folders.
     pub fn folder_watch(&self) -> FolderWatch {
         FolderWatch::new(self.watch.clone())
@@ -121,7 +128,27 @@ impl Fleet {
     pub async fn shutdown(self, options: ShutdownOptions) -> Vec<Unshipped> {
         let (answer, done) = oneshot::channel();
         let _ = self.orders.send(Order::Shutdown(options, answer)).await;
+        drop(self);
         done.await.unwrap_or_default()
+    }
+}
+
+/// How somebody outside sees whether a fleet is at work.
+#[derive(Clone)]
+pub struct Pulse {
+    orders: mpsc::WeakSender<Order>,
+}
+
+impl Pulse {
+    /// Waits until whoever keeps the books has answered, and a blocking thread is free. A fleet that has ended is at
+    /// rest, and no reason to worry.
+    pub async fn feel(&self) {
+        if let Some(orders) = self.orders.upgrade() {
+            let (answer, answered) = oneshot::channel();
+            let _ = orders.send(Order::Ping(answer)).await;
+            let _ = answered.await;
+        }
+        let _ = tokio::task::spawn_blocking(|| ()).await;
     }
 }
 
@@ -167,11 +194,12 @@ struct Member {
 }
 
 impl Members {
-    fn new(watch: Watch) -> Self {
+    fn new(watch: Watch, metrics: Metrics) -> Self {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let (abort, abort_seen) = watch::channel(false);
         let shared = Shared {
             clock,
+            metrics,
             watch,
             permits: Arc::new(Semaphore::new(WORKING_AT_ONCE)),
             turns: Arc::new(Semaphore::new(OPENING_AT_ONCE)),
@@ -198,6 +226,8 @@ impl Members {
                     Some(Order::Add(options)) => self.add(*options),
                     Some(Order::Remove(path, answer)) => self.remove(path, answer),
                     Some(Order::Request(path, request)) => self.request(&path, request),
+                    // Whoever asked may have lost patience.
+                    Some(Order::Ping(answer)) => drop(answer.send(())),
                     Some(Order::Shutdown(options, answer)) => {
                         let _ = answer.send(self.shutdown(options).await);
                         return;
@@ -221,6 +251,7 @@ impl Members {
         let (ending, ending_seen) = watch::channel(None);
         let shared = Shared { shutdown: ending_seen, ..self.shared.clone() };
         let path = options.path.clone();
+        self.shared.metrics.database(&path).begin(self.shared.clock.now());
         let (requests, inbox) = mpsc::channel(REQUESTS);
         let task = self.tasks.spawn(run::live(options, shared, inbox));
         self.paths.insert(task.id(), path.clone());
@@ -248,15 +279,20 @@ impl Members {
     }
 
     fn ended(&mut self, ended: Result<(Id, Option<Unshipped>), JoinError>) {
-        let (id, unshipped) = ended.unwrap_or_else(|error| {
-            tracing::error!(%error, "a database task ended early");
-            (error.id(), None)
-        });
+        let (id, unshipped, reason) = match ended {
+            Ok((id, unshipped)) => (id, unshipped, None),
+            Err(error) => {
+                tracing::error!(%error, "a database task ended early");
+                (error.id(), None, Some(error.to_string()))
+            }
+        };
         let Some((path, member)) = self.paths.remove(&id).and_then(|path| self.by_path.remove_entry(&path))
         else {
             return;
         };
         if !member.is_leaving() {
+            let reason = reason.or_else(|| Some(unshipped.as_ref()?.reason.clone()));
+            self.shared.metrics.database(&path).stopped(reason.unwrap_or_default(), self.shared.clock.now());
             self.unshipped.extend(unshipped);
             return;
         }
@@ -265,6 +301,7 @@ impl Members {
         } else {
             tracing::info!(path = %path.display(), "database released");
         }
+        self.shared.metrics.forget(&path);
         let released = unshipped.map_or(Released::Shipped, Released::Unshipped);
         for waiting in member.releasing {
             let _ = waiting.send(released.clone());
@@ -319,7 +356,9 @@ mod tests {
         let mut app = AppProcess::open(&path);
         app.execute("CREATE TABLE t(x)");
         let replica = Arc::new(MemoryReplica::default());
-        let fleet = Fleet::start(vec![DatabaseOptions::new(&path, replica.clone())]).await.unwrap();
+        let fleet = Fleet::start(vec![DatabaseOptions::new(&path, replica.clone())], Metrics::default())
+            .await
+            .unwrap();
 
         let first = fleet.snapshot(path.clone()).await.unwrap();
         app.execute("INSERT INTO t VALUES(1)");

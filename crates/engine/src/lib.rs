@@ -8,7 +8,7 @@
 //!
 //! Read the folders in that order. Each stage has one entry point, and nothing flows back but a position.
 //! `database` is the only place that ties the stages of one database together, `fleet` runs many. `verify` reads what all of
-//! them have left on a replica.
+//! them have left on a replica. `metrics` is what can be known of it all while it runs.
 
 mod background;
 mod capture;
@@ -19,6 +19,7 @@ pub mod fleet;
 pub mod follow;
 mod fs;
 pub mod history;
+pub mod metrics;
 pub mod options;
 pub mod restore;
 mod shadow;
@@ -37,6 +38,7 @@ pub use capture::session::Position;
 pub use database::once::{OnceOptions, sync_once};
 pub use database::run::Unshipped;
 pub use error::EngineError;
-pub use fleet::{Fleet, Released, ShutdownOptions};
+pub use fleet::{Fleet, Pulse, Released, ShutdownOptions};
+pub use metrics::Metrics;
 pub use options::{DatabaseOptions, HistoryOptions, default_meta_path};
 pub use watch::{FolderNews, FolderWatch};

@@ -22,6 +22,7 @@ pub mod client;
 mod cloud;
 pub mod config;
 mod connect;
+pub mod counted;
 pub mod error;
 pub mod file;
 mod http;
@@ -41,6 +42,7 @@ pub use config::{
     S3Config, SftpConfig, WebDavConfig,
 };
 pub use connect::{connect, connect_within};
+pub use counted::Traffic;
 pub use error::StorageError;
 pub use legacy::{LegacyObject, LegacyPart, LegacyStore};
 pub use limits::{Limits, Rate};

@@ -9,6 +9,7 @@
 pub mod app;
 pub mod app_process;
 pub mod compare;
+pub mod exposition;
 pub mod golden;
 pub mod http;
 pub mod line;
@@ -28,6 +29,7 @@ pub mod webdav;
 
 pub use app::App;
 pub use app_process::AppProcess;
+pub use exposition::Scrape;
 pub use line::Line;
 pub use moto::Moto;
 pub use place::Place;

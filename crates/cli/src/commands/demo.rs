@@ -18,6 +18,7 @@ use crate::config::{DatabaseConfig, ShutdownSettings, expand_path};
 use crate::connect::connect;
 use crate::daemon;
 use crate::error::CliError;
+use crate::http::Observed;
 use crate::logging::{self, LogOptions};
 use crate::output::{human_size, print};
 use crate::signals::Signals;
@@ -127,7 +128,7 @@ async fn do_business(database: &DatabaseConfig) -> Result<Story, CliError> {
     // The application is there first, as it mostly is in life.
     let shop = tokio::task::spawn_blocking(move || Shop::open(&path)).await;
     let mut shop = flatten(shop)?;
-    let fleet = daemon::start(std::slice::from_ref(database)).await?;
+    let fleet = daemon::start(std::slice::from_ref(database), &Observed::default()).await?;
     let business = tokio::task::spawn_blocking(move || {
         let sold = shop.sell_for(BUSINESS)?;
         std::thread::sleep(PAUSE);

@@ -127,6 +127,7 @@ fn job_of_file(arguments: &ConfigArgs) -> Result<Job, CliError> {
         databases: config.databases()?,
         entries: config.entries,
         exec: config.exec,
+        addr: config.addr,
         logging: config.logging,
         shutdown: config.shutdown,
         warnings: config.warnings,

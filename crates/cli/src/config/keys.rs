@@ -72,8 +72,8 @@ replica_settings! {
         validation: Option<ValidationKeys>,
         shutdown_sync_timeout: Option<GoDuration>,
         shutdown_sync_interval: Option<GoDuration>,
+        addr: Option<String>,
         // Listeners and reports that are not there yet.
-        addr: Option<Mark>,
         mcp_addr: Option<Mark>,
         socket: Option<SocketKeys>,
         heartbeat_url: Option<String>,

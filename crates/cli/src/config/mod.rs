@@ -31,6 +31,7 @@ use walstream_engine::{HistoryOptions, default_meta_path};
 use walstream_storage::ReplicaConfig;
 
 use crate::args::ConfigArgs;
+use crate::http::Address;
 use crate::logging::LogOptions;
 
 /// Everything a configuration file says.
@@ -40,6 +41,8 @@ pub(crate) struct Config {
     pub(crate) entries: Entries,
     /// Child process of `replicate`.
     pub(crate) exec: Option<String>,
+    /// Where to show metrics.
+    pub(crate) addr: Option<Address>,
     /// Log level, format and place.
     pub(crate) logging: LogOptions,
     /// The sync at shutdown.

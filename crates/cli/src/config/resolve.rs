@@ -13,6 +13,7 @@ use super::entries::{Entries, Entry};
 use super::keys::{DatabaseKeys, LevelKeys, Mark, ReplicaKeys, RootKeys, SnapshotKeys};
 use super::replica;
 use super::{Config, ConfigError, DatabaseConfig, DatabaseSettings, ShutdownSettings, expand_path};
+use crate::http::{Address, ParseAddressError};
 use crate::logging::LogOptions;
 
 /// Checks everything and fills in defaults.
@@ -20,6 +21,7 @@ pub(super) fn resolve(mut root: RootKeys) -> Result<Config, ConfigError> {
     let history = history(&root)?;
     let shutdown = shutdown(&root)?;
     heartbeat(&root)?;
+    let addr = address(root.addr.as_deref().unwrap_or_default())?;
     let logging = LogOptions::from_keys(root.logging.take().unwrap_or_default())?;
     let mut warnings = warnings(&root);
     let mut entries = Vec::new();
@@ -31,7 +33,8 @@ pub(super) fn resolve(mut root: RootKeys) -> Result<Config, ConfigError> {
     }
     check_unique(&entries)?;
     let entries = Entries::new(entries);
-    Ok(Config { entries, exec: root.exec.filter(|exec| !exec.is_empty()), logging, shutdown, warnings })
+    let exec = root.exec.filter(|exec| !exec.is_empty());
+    Ok(Config { entries, exec, addr, logging, shutdown, warnings })
 }
 
 /// `field: reason (got value)`, as the peer says it.
@@ -113,6 +116,12 @@ fn shutdown(root: &RootKeys) -> Result<ShutdownSettings, ConfigError> {
     Ok(shutdown)
 }
 
+/// Nothing is no address.
+fn address(text: &str) -> Result<Option<Address>, ConfigError> {
+    let address = (!text.is_empty()).then(|| text.parse()).transpose();
+    address.map_err(|error: ParseAddressError| ConfigError::new(error.to_string()))
+}
+
 fn heartbeat(root: &RootKeys) -> Result<(), ConfigError> {
     let url = root.heartbeat_url.as_deref().unwrap_or_default();
     if !(url.is_empty() || url.starts_with("http://") || url.starts_with("https://")) {
@@ -129,7 +138,6 @@ fn heartbeat(root: &RootKeys) -> Result<(), ConfigError> {
 /// Keys whose feature is not there yet. Replication is not affected, so they do not stop it.
 fn warnings(root: &RootKeys) -> Vec<String> {
     let given = [
-        ("addr", root.addr.is_some(), "there is no metrics listener"),
         ("mcp-addr", root.mcp_addr.is_some(), "there is no MCP listener"),
         ("socket", root.socket.as_ref().is_some_and(|s| s.enabled), "there is no control socket"),
         ("heartbeat-url", root.heartbeat_url.is_some(), "no heartbeat is sent"),

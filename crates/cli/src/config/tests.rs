@@ -27,6 +27,7 @@ fn what_is_left_out_has_the_peers_default() {
 fn every_key_takes_effect() {
     let text = "
 exec: myapp -v
+addr: :9090
 logging: {level: debug, type: json, stderr: yes}
 snapshot: {interval: 1h, retention: 72h}
 levels: [{interval: 10s}]
@@ -57,6 +58,7 @@ dbs:
 ";
     let config = config(text);
     assert_eq!(config.exec.as_deref(), Some("myapp -v"));
+    assert_eq!(config.addr.as_ref().map(ToString::to_string).as_deref(), Some(":9090"));
     assert_eq!(config.shutdown.timeout, Duration::ZERO);
     assert_eq!(config.warnings, Vec::<String>::new());
     insta::assert_debug_snapshot!((config.logging, config.databases().unwrap()));
@@ -74,6 +76,8 @@ fn mistakes_are_answered_in_the_peers_words() {
         "validation: {interval: -1h}".to_owned(),
         "shutdown-sync-timeout: -1s".to_owned(),
         "shutdown-sync-interval: 0s".to_owned(),
+        "addr: localhost".to_owned(),
+        "addr: ':metrics'".to_owned(),
         "heartbeat-url: foo".to_owned(),
         "heartbeat-interval: 1s".to_owned(),
         "levels: [{interval: 1s}, {}]".to_owned(),
@@ -130,7 +134,7 @@ fn mistakes_are_answered_in_the_peers_words() {
 fn keys_without_effect_are_named() {
     let config = config(
         "
-addr: :9090
+mcp-addr: :9090
 socket: {enabled: true, path: /tmp/s, permissions: 0600}
 dbs:
   - path: /a

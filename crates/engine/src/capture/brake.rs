@@ -12,6 +12,7 @@ use std::thread::{JoinHandle, sleep};
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
+use walstream_storage::counted::Spent;
 
 use super::connection::{LOCK_STEP, connect_to_wal};
 use super::database_file::DatabaseFile;
@@ -95,13 +96,13 @@ impl State {
 }
 
 impl Brake {
-    /// Begins to brake the writers of a database.
-    pub(super) fn apply(path: &Path) -> Result<Self, EngineError> {
+    /// Begins to brake the writers of a database, and counts how long they are kept out, a [`Hold`] excepted.
+    pub(super) fn apply(path: &Path, kept_out: Arc<Spent>) -> Result<Self, EngineError> {
         let connection = connect_to_wal(path)?;
         let state = Arc::new(State::default());
         let shared = Arc::clone(&state);
         let thread = std::thread::Builder::new().name(THREAD.into());
-        let spawned = thread.spawn(move || brake(&connection, &shared));
+        let spawned = thread.spawn(move || brake(&connection, &shared, &kept_out));
         let thread = spawned.map_err(EngineError::io("start a thread for", path))?;
         Ok(Brake { state, thread: Some(thread) })
     }
@@ -138,7 +139,7 @@ impl Drop for Hold {
     }
 }
 
-fn brake(connection: &Connection, state: &State) {
+fn brake(connection: &Connection, state: &State, kept_out: &Spent) {
     loop {
         let (flags, wal) = (*state.flags(), wal_bytes(connection));
         if flags.over {
@@ -148,7 +149,7 @@ fn brake(connection: &Connection, state: &State) {
             drop(state.wait(state.flags(), LOOK, |flags| !flags.wanted && !flags.over));
         // Not to get the lock is no harm.
         } else if keep_out(connection) {
-            hold(connection, state);
+            hold(connection, state, kept_out);
             give_turn(connection, state);
         } else {
             sleep(LOCK_STEP / 5);
@@ -172,7 +173,7 @@ fn keep_out(connection: &Connection) -> bool {
 
 /// Has the lock for a while, or as long as a [`Hold`] says. One that is wanted late waits for the next time, so that
 /// writers need not wait for both.
-fn hold(connection: &Connection, state: &State) {
+fn hold(connection: &Connection, state: &State, kept_out: &Spent) {
     let started = Instant::now();
     let mut flags = state.flags();
     loop {
@@ -184,6 +185,9 @@ fn hold(connection: &Connection, state: &State) {
         // Nobody may believe in the lock from before it ends.
         if is_enough && !flags.held {
             DatabaseFile::of(connection).unlock_writers();
+            if !was_held {
+                kept_out.add(started.elapsed());
+            }
             return;
         }
         flags = match flags.held {
@@ -231,7 +235,7 @@ mod tests {
         writer.execute_batch("PRAGMA journal_mode = WAL; CREATE TABLE t(x)").unwrap();
         let write = || writer.execute_batch("BEGIN IMMEDIATE; INSERT INTO t VALUES(1); COMMIT");
 
-        let brake = Brake::apply(&path).unwrap();
+        let brake = Brake::apply(&path, Arc::default()).unwrap();
         writer.busy_timeout(Duration::ZERO).unwrap();
         write().expect("a short WAL is nobody's concern");
         let hold = brake.hold(Duration::from_secs(10)).expect("nobody else wants the lock");

@@ -16,6 +16,7 @@
 //! Writers wait for 3 to 5 only, and for the [`Brake`] if they are faster than 1 and 2; then it has the lock for 3 to 5.
 //! A crash anywhere leaves a WAL that SQLite recovers and that the next start compares with the newest level-0 file.
 
+use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -47,6 +48,8 @@ pub(crate) struct Sealed {
     pub(crate) captured: Vec<Captured>,
     /// How long writers were kept out.
     pub(crate) stall: Duration,
+    /// How long it took to cut the WAL, if it was cut.
+    pub(crate) cut: Option<Duration>,
     /// Whether the whole WAL is in the database file, so that the next writer restarts it.
     pub(crate) complete: bool,
 }
@@ -71,7 +74,9 @@ impl Capture {
             self.checkpoint_tail(&mut sealed)?;
         }
         if sealed.complete && self.source.wal_size()? > LARGE {
+            let started = Instant::now();
             self.source.truncate_wal()?;
+            sealed.cut = Some(started.elapsed());
         }
         tracing::debug!(
             db = %self.path().display(), mode = "PASSIVE", complete = sealed.complete, stall = ?sealed.stall,
@@ -108,7 +113,7 @@ impl Capture {
     fn catch_up(&mut self, sealed: &mut Sealed) -> Result<bool, EngineError> {
         let brake = match self.brake.take() {
             Some(brake) => brake,
-            None => Brake::apply(self.path())?,
+            None => Brake::apply(self.path(), Arc::clone(&self.kept_out))?,
         };
         let mut flusher = Flusher::start(self.path())?;
         // What a flush should reach: the older lock is not behind it.
@@ -184,6 +189,7 @@ impl Capture {
             None => self.source.let_writers_in()?,
         }
         sealed.stall = started.elapsed();
+        self.kept_out.add(sealed.stall);
         if let Some(tail) = outcome? {
             sealed.captured.push(self.accept(tail)?);
         }

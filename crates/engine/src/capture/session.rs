@@ -10,6 +10,7 @@ use std::sync::Arc;
 use walstream_ltx::Lineage;
 use walstream_ltx::header::Header;
 use walstream_ltx::{Checksum, Commit, Pgno, Txid, TxidRange};
+use walstream_storage::counted::Spent;
 
 use super::batch::{self, HeaderFields};
 use super::brake::Brake;
@@ -91,6 +92,10 @@ pub(crate) struct Capture {
     saved_map: Txid,
     /// The stored map, if there is any, cannot be rolled forward to the position.
     stored_map_is_lost: bool,
+    /// Bytes of WAL that were captured since this was last asked.
+    wal_bytes: u64,
+    /// How long writers were kept out.
+    pub(super) kept_out: Arc<Spent>,
 }
 
 /// What a capture needs besides the database.
@@ -236,6 +241,8 @@ impl Capture {
             needs_snapshot: false,
             saved_map: Txid::ZERO,
             stored_map_is_lost: false,
+            wal_bytes: 0,
+            kept_out: Arc::default(),
         }
     }
 
@@ -246,6 +253,21 @@ impl Capture {
     /// How far the database is captured.
     pub(crate) fn position(&self) -> Position {
         self.position
+    }
+
+    /// Counts from here on how long writers are kept out.
+    pub(crate) fn count_stalls(&mut self, kept_out: Arc<Spent>) {
+        self.kept_out = kept_out;
+    }
+
+    /// Bytes of WAL that were captured since this was last asked.
+    pub(crate) fn take_wal_bytes(&mut self) -> u64 {
+        std::mem::take(&mut self.wal_bytes)
+    }
+
+    /// Up to where in the WAL everything is captured.
+    pub(crate) fn wal_offset(&self) -> u64 {
+        self.point.frames.end_offset(self.map.page_size())
     }
 
     /// Whether a full file was written since this was last asked, so that the replica needs a new snapshot.
@@ -461,6 +483,7 @@ impl Capture {
         self.shadow.publish(staged)?;
         (self.position, self.commit, self.point) = (position, commit, point);
         self.needs_snapshot |= full;
+        self.wal_bytes += captured.wal_bytes;
         if let Some(changes) = changes {
             self.map.apply(&changes);
             self.map_is_ahead = false;

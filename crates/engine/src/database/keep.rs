@@ -16,6 +16,7 @@ use crate::error::EngineError;
 use crate::history::compact::{Compactor, LocalL0};
 use crate::history::sources::Limits;
 use crate::history::{History, Setup, Signals};
+use crate::metrics::Metrics;
 use crate::options::DatabaseOptions;
 use crate::shadow::folder::ShadowFolder;
 use crate::upload::queue::Uploaded;
@@ -32,6 +33,7 @@ pub(crate) struct Keep {
     /// The last TXID of the newest snapshot on the replica.
     pub(crate) snapshot: watch::Receiver<Txid>,
     pub(crate) snapshot_needed: Arc<Notify>,
+    pub(crate) metrics: Metrics,
 }
 
 /// Runs until it is cancelled or finds that the replica is another writer's.
@@ -49,6 +51,8 @@ pub(crate) async fn run(keep: Keep) {
         options: keep.options.history,
         clock: keep.clock,
         permits: keep.permits,
+        database: keep.metrics.database(&keep.options.path),
+        metrics: keep.metrics,
         signals: Signals {
             level0: level0_seen,
             snapshot: keep.snapshot,
@@ -111,7 +115,7 @@ mod tests {
         let shadow = ShadowFolder::open(folder.path(), folder.path(), disk).unwrap();
         let txids = TxidRange::single(Txid::new(3)).unwrap();
         std::fs::write(shadow.path(txids), b"captured").unwrap();
-        let uploaded = watch::Sender::new(Uploaded { txid: Txid::new(2), fenced: None });
+        let uploaded = watch::Sender::new(Uploaded { txid: Txid::new(2), ..Uploaded::default() });
         let (commands, _inbox) = mpsc::channel(1);
         let local =
             Shadow { folder: shadow, commands, uploaded: uploaded.subscribe(), runtime: Handle::current() };

@@ -81,7 +81,7 @@ fn trim(shadow: &ShadowFolder, saved: Txid) -> Result<(), EngineError> {
 async fn upload_after(done: Txid, options: &DatabaseOptions, opened: &Opened) -> Result<(), EngineError> {
     let position = opened.worker.ask(|capture| Ok(capture.position()))?;
     let (_captured, captured) = watch::channel(position.txid);
-    let (uploaded, _uploaded) = watch::channel(Uploaded { txid: done, fenced: None });
+    let (uploaded, _uploaded) = watch::channel(Uploaded { txid: done, ..Uploaded::default() });
     let (_hurry, hurry) = watch::channel(Some(Duration::ZERO));
     let mut uploader = Uploader {
         client: Arc::clone(&options.replica),

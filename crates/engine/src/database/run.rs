@@ -17,6 +17,7 @@ use super::running::Running;
 use super::trouble::Trouble;
 use crate::clock::Clock;
 use crate::error::EngineError;
+use crate::metrics::Metrics;
 use crate::options::DatabaseOptions;
 use crate::watch::{Wake, Watch};
 
@@ -54,6 +55,7 @@ impl Unshipped {
 #[derive(Clone)]
 pub(crate) struct Shared {
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) metrics: Metrics,
     pub(crate) watch: Watch,
     /// Bounds how many databases capture at the same time.
     pub(crate) permits: Arc<Semaphore>,
@@ -112,12 +114,15 @@ pub(crate) async fn live(
 ) -> Option<Unshipped> {
     let mut trouble = Trouble::new(&options);
     let mut deleted = false;
+    let metrics = shared.metrics.database(&options.path);
     loop {
         let mut wake = shared.watch.database(&options.path);
         let pause = if options.path.exists() {
+            metrics.is_found(shared.clock.now());
             if std::mem::take(&mut deleted) {
                 tracing::info!(path = %options.path.display(), reason = "the file is back", "database is opened anew");
             }
+            let started = std::time::Instant::now();
             // What is rarely under way lies on the heap, so that ten thousand idle tasks do not each keep room for it.
             let opened = tokio::select! {
                 opened = Box::pin(open(&options, &shared)) => opened,
@@ -130,6 +135,9 @@ pub(crate) async fn live(
                 tracing::error!(path = %options.path.display(), %error, "replication stopped");
                 return Some(not_opened(&options, error.to_string()));
             }
+            if opened.is_err() {
+                metrics.synced(started, &opened);
+            }
             match replicate(&options, &shared, opened, (&mut wake, &mut requests), &mut trouble).await {
                 Ok(End::Shutdown(unshipped)) => return unshipped,
                 Ok(End::Reopen(reason)) => {
@@ -141,11 +149,15 @@ pub(crate) async fn live(
                     continue;
                 }
                 Err(_) if !options.path.exists() => continue,
-                Err(error) => trouble.with("replication failed, trying again", &error),
+                Err(error) => {
+                    metrics.cannot_see(&error, shared.clock.now());
+                    trouble.with("replication failed, trying again", &error)
+                }
             }
         } else if shared.ending().is_some() {
             return None;
         } else {
+            metrics.is_missing();
             options.monitor_interval
         };
         match shared.ending() {

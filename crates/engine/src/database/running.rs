@@ -21,6 +21,8 @@ use super::trouble::Trouble;
 use super::validate::Validate;
 use crate::capture::session::Capture;
 use crate::error::EngineError;
+use crate::metrics::DatabaseMetrics;
+use crate::metrics::standing::{Goal, Live};
 use crate::options::DatabaseOptions;
 use crate::upload::position::Remote;
 use crate::upload::queue::{Acquaintance, Uploaded, Uploader};
@@ -46,6 +48,7 @@ const CHECKPOINT_PAUSE: Duration = Duration::from_millis(250);
 pub(crate) struct Running<'a> {
     options: &'a DatabaseOptions,
     shared: &'a Shared,
+    metrics: Arc<DatabaseMetrics>,
     opened: Opened,
     wake: &'a mut Wake,
     requests: &'a mut mpsc::Receiver<Request>,
@@ -87,6 +90,12 @@ impl<'a> Running<'a> {
         requests: &'a mut mpsc::Receiver<Request>,
     ) -> Result<Self, EngineError> {
         let (commands, inbox) = mpsc::channel(16);
+        let metrics = shared.metrics.database(&options.path);
+        let stalls = Arc::clone(&metrics.stalls);
+        opened.worker.tell(|capture| {
+            capture.count_stalls(stalls);
+            Ok(())
+        })?;
         let position = opened.worker.ask(|capture| Ok(capture.position()))?;
         let (captured, captured_seen) = watch::channel(position.txid);
         let (uploaded, uploaded_seen) = watch::channel(Uploaded::default());
@@ -104,12 +113,21 @@ impl<'a> Running<'a> {
             acquaintance: Acquaintance::New,
         };
         let (snapshot_made, snapshot_seen) = watch::channel(Txid::ZERO);
+        let live = Live {
+            captured: captured.subscribe(),
+            uploaded: uploaded_seen.clone(),
+            snapshot_made: snapshot_seen.clone(),
+            shadow: opened.shadow.clone(),
+            goal: None,
+        };
+        metrics.opened(live, shared.clock.now());
         let mut helpers = JoinSet::new();
         helpers.spawn(ship::run(uploader, opened.remote.take(), contact, snapshot_seen));
         let now = Instant::now();
         Ok(Running {
             options,
             shared,
+            metrics,
             opened,
             wake,
             requests,
@@ -173,6 +191,7 @@ impl<'a> Running<'a> {
             Err(error) => {
                 // No writer is slowed down for checkpoints that do not come.
                 self.opened.worker.rest();
+                self.metrics.cannot_see(&error, self.shared.clock.now());
                 let pause = self.trouble.with("sync error", &error);
                 self.next_capture = Instant::now() + pause;
                 Ok(None)
@@ -198,10 +217,21 @@ impl<'a> Running<'a> {
     fn may_capture(&self) -> Result<bool, EngineError> {
         let pending = || self.opened.worker.ask(|capture| capture.pending_bytes());
         let paced = Instant::now() < self.next_capture;
-        if paced && (self.trouble.active() || pending()? < CAPTURE_PRESSURE) {
+        if paced && self.trouble.active() {
             return Ok(false);
         }
-        self.opened.worker.ask(|capture| capture.has_news())
+        if paced && pending()? < CAPTURE_PRESSURE {
+            if pending()? > 0 {
+                self.metrics.has_news(self.shared.clock.now());
+            }
+            return Ok(false);
+        }
+        let has_news = self.opened.worker.ask(|capture| capture.has_news())?;
+        match has_news {
+            true => self.metrics.has_news(self.shared.clock.now()),
+            false => self.metrics.has_seen_all(),
+        }
+        Ok(has_news)
     }
 
     /// How long until the next look. A busy database is looked at by the clock, an idle one when events say so.
@@ -243,7 +273,7 @@ impl<'a> Running<'a> {
             // One file instead of two, where a fast writer would have something new for the second one.
             if much { capture.renew_lock() } else { capture.capture_and_follow() }
         };
-        let captured = self.opened.worker.run(work).await?;
+        let captured = self.sync(work).await?;
         self.trouble.over("sync recovered");
         if !captured.is_empty() {
             self.next_capture = started + self.options.sync_interval;
@@ -251,6 +281,20 @@ impl<'a> Running<'a> {
             self.captured_since_checkpoint = true;
         }
         self.publish()
+    }
+
+    /// A capture of everything that is committed.
+    async fn sync<T: Send + 'static>(
+        &mut self,
+        work: impl FnOnce(&mut Capture) -> Result<T, EngineError> + Send + 'static,
+    ) -> Result<T, EngineError> {
+        let started = std::time::Instant::now();
+        let done = self.opened.worker.run(work).await;
+        self.metrics.synced(started, &done);
+        if done.is_ok() {
+            self.metrics.has_seen_all();
+        }
+        done
     }
 
     /// The application has copied everything into the database file and may want to restart the WAL.
@@ -261,6 +305,9 @@ impl<'a> Running<'a> {
 
     /// Tells the uploader, and asks for a snapshot where the capture found that one is needed.
     fn publish(&mut self) -> Result<(), EngineError> {
+        let (wal_bytes, wal_offset) =
+            self.opened.worker.tell(|capture| Ok((capture.take_wal_bytes(), capture.wal_offset())))?;
+        self.metrics.captured(wal_bytes, wal_offset);
         let position = self.opened.worker.ask(|capture| Ok(capture.position()))?;
         self.captured.send_if_modified(|txid| std::mem::replace(txid, position.txid) != position.txid);
         if self.opened.worker.tell(|capture| Ok(capture.take_snapshot_need()))? {
@@ -292,7 +339,10 @@ impl<'a> Running<'a> {
     }
 
     async fn checkpoint(&mut self, now: Instant) -> Result<(), EngineError> {
-        let sealed = self.opened.worker.run(|capture| capture.checkpoint()).await?;
+        let started = std::time::Instant::now();
+        let sealed = self.opened.worker.run(|capture| capture.checkpoint()).await;
+        self.metrics.checkpointed(started, &sealed);
+        let sealed = sealed?;
         let done = Instant::now();
         self.last_checkpoint = done;
         self.next_checkpoint =
@@ -331,6 +381,7 @@ impl<'a> Running<'a> {
             let position = *self.captured.borrow();
             self.want_snapshot(position);
         }
+        self.metrics.in_contact(Goal { captured: *self.captured.borrow(), snapshot: self.snapshot_wanted });
         self.spawn_helpers(&remote);
         Ok(true)
     }
@@ -348,6 +399,7 @@ impl<'a> Running<'a> {
             uploaded: self.uploaded_told.clone(),
             shadow: self.opened.shadow.clone(),
             has_beginning: !remote.restorable.is_zero(),
+            metrics: self.shared.metrics.clone(),
         };
         self.upkeep.push(self.helpers.spawn(snapshots.run()));
         let keep = Keep {
@@ -359,18 +411,24 @@ impl<'a> Running<'a> {
             uploaded: self.uploaded.clone(),
             snapshot: self.snapshot_made.subscribe(),
             snapshot_needed: Arc::clone(&self.snapshot_needed),
+            metrics: self.shared.metrics.clone(),
         };
         self.upkeep.push(self.helpers.spawn(keep::run(keep)));
         let interval = self.options.history.validation_interval;
         if !interval.is_zero() {
-            let (client, permits) =
-                (Arc::clone(&self.options.replica), Arc::clone(&self.shared.history_permits));
-            self.upkeep.push(self.helpers.spawn(Validate { client, interval, permits }.run()));
+            let validate = Validate {
+                client: Arc::clone(&self.options.replica),
+                interval,
+                permits: Arc::clone(&self.shared.history_permits),
+                clock: Arc::clone(&self.shared.clock),
+                metrics: Arc::clone(&self.metrics),
+            };
+            self.upkeep.push(self.helpers.spawn(validate.run()));
         }
     }
 
     async fn serve(&mut self, Request::Snapshot(answer): Request) {
-        let captured = self.opened.worker.run(|capture| capture.capture_all()).await;
+        let captured = self.sync(|capture| capture.capture_all()).await;
         let position = captured.and_then(|_| self.publish()).map(|()| *self.captured.borrow());
         let txid = match position {
             Ok(txid) => txid,
@@ -396,7 +454,7 @@ impl<'a> Running<'a> {
                     capture.capture_all()?;
                     Ok(capture.position())
                 };
-                let result = self.opened.worker.run(sync).await;
+                let result = self.sync(sync).await;
                 self.captured_since_checkpoint = true;
                 let _ = answer.send(result.and_then(|position| self.publish().map(|()| position)));
             }
@@ -417,7 +475,7 @@ impl<'a> Running<'a> {
             return Box::pin(self.outlive()).await;
         }
         let mut reason = String::new();
-        match self.opened.worker.run(|capture| capture.capture_all()).await {
+        match self.sync(|capture| capture.capture_all()).await {
             Ok(_) => {}
             Err(_) if self.is_deleted() => return Box::pin(self.outlive()).await,
             Err(error) => {

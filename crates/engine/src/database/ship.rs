@@ -43,13 +43,14 @@ pub(crate) async fn run(
         return;
     };
     let mut start = remote.level0;
+    let captured_at = remote.newest_header.as_ref().map(|(_, header)| header.timestamp);
     let has_beginning = !remote.restorable.is_zero();
     let _ = contact.send(Contact::Known(remote));
     if !has_beginning {
         let Ok(first) = snapshot.wait_for(|txid| !txid.is_zero()).await.map(|txid| *txid) else { return };
         start = first_useful(start, first);
     }
-    uploader.uploaded.send_replace(Uploaded { txid: start, fenced: None });
+    uploader.uploaded.send_replace(Uploaded { txid: start, captured_at, fenced: None });
     uploader.run().await;
 }
 

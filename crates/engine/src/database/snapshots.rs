@@ -4,10 +4,10 @@
 //! writer's. On a replica that has a beginning, a snapshot goes up after level 0 has come to its TXID.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, mpsc, watch};
-use walstream_ltx::{Timestamp, Txid};
+use walstream_ltx::{Level, Timestamp, Txid};
 use walstream_storage::ReplicaClient;
 
 use super::command::{Command, ask};
@@ -15,6 +15,7 @@ use crate::capture::snapshot::Snapshot;
 use crate::clock::Clock;
 use crate::error::EngineError;
 use crate::history::levels;
+use crate::metrics::Metrics;
 use crate::shadow::folder::ShadowFolder;
 use crate::trouble::Trouble;
 use crate::upload::queue::Uploaded;
@@ -42,6 +43,7 @@ pub(crate) struct Snapshots {
     pub(crate) shadow: ShadowFolder,
     /// Whether anything can be restored from the replica yet.
     pub(crate) has_beginning: bool,
+    pub(crate) metrics: Metrics,
 }
 
 impl Snapshots {
@@ -94,13 +96,16 @@ impl Snapshots {
             self.last = Some((position.txid, made_at));
             return Ok(());
         }
-        let txid = if self.has_beginning {
+        let (txid, started) = if self.has_beginning {
             let pinned = self.pin_shipped(position.txid).await?;
-            snapshot::upload(self.client.as_ref(), pinned).await?
+            let started = Instant::now();
+            (snapshot::upload(self.client.as_ref(), pinned).await?, started)
         } else {
             let pinned = ask(&self.commands, Command::Snapshot).await?;
-            snapshot::upload_first(self.client.as_ref(), &self.shadow, pinned).await?
+            let started = Instant::now();
+            (snapshot::upload_first(self.client.as_ref(), &self.shadow, pinned).await?, started)
         };
+        self.metrics.made(Level::SNAPSHOT, started.elapsed());
         self.has_beginning = true;
         self.last = Some((txid, made_at));
         self.made.send_replace(txid);

@@ -10,6 +10,9 @@ use tokio::sync::Semaphore;
 use walstream_ltx::Level;
 use walstream_storage::ReplicaClient;
 
+use crate::clock::Clock;
+use crate::error::EngineError;
+use crate::metrics::DatabaseMetrics;
 use crate::verify::rolling::{Fault, Rolling};
 
 /// What the task needs.
@@ -19,6 +22,8 @@ pub(crate) struct Validate {
     pub(crate) interval: Duration,
     /// Bounds how many databases work on their history at the same time.
     pub(crate) permits: Arc<Semaphore>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) metrics: Arc<DatabaseMetrics>,
 }
 
 impl Validate {
@@ -28,13 +33,23 @@ impl Validate {
         let mut rolling = Rolling::new(Arc::clone(&self.client));
         loop {
             tokio::time::sleep(self.interval).await;
-            match Box::pin(rolling.turn(&self.permits)).await {
+            let turn = Box::pin(rolling.turn(&self.permits)).await;
+            self.count(&turn);
+            match turn {
                 Ok(faults) if faults.is_empty() => {
                     tracing::debug!(%replica, "validation found nothing wrong")
                 }
                 Ok(faults) => faults.iter().for_each(|fault| say(&replica, fault)),
                 Err(error) => tracing::warn!(%replica, %error, "validation could not read the replica"),
             }
+        }
+    }
+
+    fn count(&self, turn: &Result<Vec<Fault>, EngineError>) {
+        self.metrics.validations.add(1);
+        match turn {
+            Ok(faults) if faults.is_empty() => self.metrics.validated(self.clock.now()),
+            _ => self.metrics.validation_errors.add(1),
         }
     }
 }

@@ -36,6 +36,8 @@ use self::retention::{floor, l0_to_delete, snapshots_to_delete};
 use self::sources::{Hole, Limits};
 use crate::clock::{Clock, SystemClock};
 use crate::error::EngineError;
+use crate::metrics::database::L0Files;
+use crate::metrics::{DatabaseMetrics, Metrics};
 use crate::options::{DatabaseOptions, HistoryOptions};
 use crate::trouble::Trouble;
 
@@ -63,6 +65,10 @@ pub struct Setup {
     pub permits: Arc<Semaphore>,
     /// What others tell.
     pub signals: Signals,
+    /// What is counted of this database,
+    pub database: Arc<DatabaseMetrics>,
+    /// and of all of them.
+    pub metrics: Metrics,
 }
 
 /// What the rest of the database's tasks tell, and are told.
@@ -136,6 +142,7 @@ impl History {
                 }
                 Err(fatal @ EngineError::Fenced { .. }) => return fatal,
                 Err(error) => {
+                    self.setup.database.history_errors.add(1);
                     let pause = trouble.failed(|row| {
                         let (count, lasting) = (row.count, row.lasting);
                         error!(%replica, %error, consecutive_errors = count, failing_for = %lasting, "compaction or retention failed, trying again");
@@ -257,7 +264,9 @@ impl History {
         while let Ok(sources) = known.next_sources(level, &limits)
             && !sources.is_empty()
         {
+            let started = std::time::Instant::now();
             let file = self.setup.compactor.compact(level, &sources).await?;
+            self.setup.metrics.made(level, started.elapsed());
             self.damaged.retain(|&damaged| damaged != (file.level, file.txids));
             known.add(file);
             self.verify(level).await?;
@@ -278,6 +287,7 @@ impl History {
         for pair in files.windows(2) {
             let (end, next) = (pair[0].txids.max(), pair[1].txids.min());
             if next > end.next() {
+                self.setup.database.verify_errors.add(1);
                 warn!(%level, %end, %next, "post-compaction verification failed");
             }
         }
@@ -292,6 +302,7 @@ impl History {
         }
         self.l0_checked = Some(now);
         let gone = self.superfluous_l0(known, now);
+        self.setup.database.l0_seen(l0_files(known, &gone));
         let Some(end) = gone.iter().map(|file| file.txids.max()).max() else { return Ok(()) };
         match enforce::delete(self.client(), &self.setup.options, &gone).await? {
             Deletion::Done => {
@@ -389,6 +400,15 @@ impl History {
     fn client(&self) -> &dyn ReplicaClient {
         self.setup.compactor.client.as_ref()
     }
+}
+
+/// What retention says of each level-0 file of the replica.
+fn l0_files(known: &Known, gone: &[FileInfo]) -> L0Files {
+    let compacted = Level::L0.next().map_or(Txid::ZERO, |level1| known.end(level1));
+    let l0 = known.files(Level::L0);
+    let not_compacted = l0.iter().filter(|file| file.txids.max() > compacted).count();
+    let eligible = gone.len();
+    L0Files { eligible, not_compacted, too_recent: l0.len().saturating_sub(eligible + not_compacted) }
 }
 
 #[cfg(test)]

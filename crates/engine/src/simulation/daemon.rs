@@ -115,7 +115,7 @@ impl Daemon {
         if remote.newest.is_some_and(|newest| newest.position.txid > *self.captured.borrow()) {
             return Ok(false);
         }
-        self.uploader.uploaded.send_replace(Uploaded { txid: remote.level0, fenced: None });
+        self.uploader.uploaded.send_replace(Uploaded { txid: remote.level0, ..Uploaded::default() });
         if self.opened.needs_snapshot(remote)? {
             self.want_snapshot();
         }

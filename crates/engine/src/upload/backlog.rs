@@ -18,7 +18,7 @@ use std::path::PathBuf;
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use walstream_ltx::{
-    Decoder, EncodeError, Header, Level, MergeError, Summary, TxidRange, merge, merged_header,
+    Decoder, EncodeError, Header, Level, MergeError, Summary, Timestamp, TxidRange, merge, merged_header,
 };
 use walstream_storage::{PutOutcome, ReplicaClient};
 
@@ -52,6 +52,11 @@ pub(super) struct Batch {
 impl Batch {
     pub(super) fn txids(&self) -> TxidRange {
         self.header.txids
+    }
+
+    /// When the newest of them was captured.
+    pub(super) fn captured_at(&self) -> Timestamp {
+        self.header.timestamp
     }
 }
 

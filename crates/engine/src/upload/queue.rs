@@ -26,6 +26,8 @@ const WHOLE: u64 = 1 << 20;
 pub(crate) struct Uploaded {
     /// Everything up to here is on the replica.
     pub(crate) txid: Txid,
+    /// When the state up to there was captured, where that is known.
+    pub(crate) captured_at: Option<Timestamp>,
     /// Another writer owns the replica; nothing more is uploaded.
     pub(crate) fenced: Option<String>,
 }
@@ -112,7 +114,7 @@ impl Uploader {
     pub(crate) async fn upload_pending(&mut self) -> Result<(), EngineError> {
         if self.acquaintance == Acquaintance::InDoubt {
             let reached = fence::reached(self.client.as_ref(), &self.shadow, self.done()).await?;
-            self.advance(reached);
+            self.advance(reached, None);
             self.acquaintance = Acquaintance::Sure;
         }
         let captured = *self.captured.borrow();
@@ -148,7 +150,7 @@ impl Uploader {
             self.stand_alone(txids, outcome).await?;
             self.acquaintance = Acquaintance::Sure;
         }
-        self.advance(txids.max());
+        self.advance(txids.max(), Some(created_at));
         tracing::debug!(
             level = 0, minTXID = %txids.min(), maxTXID = %txids.max(), size, replica = self.client.kind(),
             "ltx file uploaded"
@@ -168,7 +170,7 @@ impl Uploader {
                 return Ok(());
             }
         }
-        self.advance(txids.max());
+        self.advance(txids.max(), Some(batch.captured_at()));
         tracing::debug!(
             level = 0, minTXID = %txids.min(), maxTXID = %txids.max(), files, replica = self.client.kind(),
             "ltx files uploaded as one"
@@ -196,8 +198,11 @@ impl Uploader {
         self.uploaded.borrow().txid
     }
 
-    fn advance(&self, txid: Txid) {
-        self.uploaded.send_modify(|uploaded| uploaded.txid = txid);
+    fn advance(&self, txid: Txid, captured_at: Option<Timestamp>) {
+        self.uploaded.send_modify(|uploaded| {
+            uploaded.txid = txid;
+            uploaded.captured_at = captured_at.or(uploaded.captured_at);
+        });
     }
 }
 

@@ -91,7 +91,7 @@ impl Host {
             client: replica.clone(),
             shadow: self.shadow.clone(),
             captured: watch::Sender::new(Txid::new(captured)).subscribe(),
-            uploaded: watch::Sender::new(Uploaded { txid: Txid::new(done), fenced: None }),
+            uploaded: watch::Sender::new(Uploaded { txid: Txid::new(done), ..Uploaded::default() }),
             hurry: watch::Sender::new(None).subscribe(),
             sync_interval: Duration::ZERO,
             clock: Arc::new(SystemClock),

@@ -13,6 +13,7 @@ use walstream_engine::Fleet;
 
 use super::{log_replica, options};
 use crate::config::{DatabaseConfig, Entries};
+use crate::http::Observed;
 use survey::{Change, Survey};
 
 /// An application creates a database in several steps. It is given this time before anybody else opens it.
@@ -23,7 +24,12 @@ const ROUND: Duration = Duration::from_secs(15);
 const BLIND_ROUND: Duration = Duration::from_secs(2);
 
 /// Keeps the fleet in step with the watched directories, for as long as it is awaited.
-pub(super) async fn follow(entries: Entries, fleet: &Fleet, started: &[DatabaseConfig]) -> Infallible {
+pub(super) async fn follow(
+    entries: Entries,
+    fleet: &Fleet,
+    started: &[DatabaseConfig],
+    observed: &Observed,
+) -> Infallible {
     if entries.watched().next().is_none() {
         return std::future::pending().await;
     }
@@ -42,7 +48,7 @@ pub(super) async fn follow(entries: Entries, fleet: &Fleet, started: &[DatabaseC
             on_disk(survey, Survey::look_at_news).await
         };
         for change in changes {
-            apply(change, fleet).await;
+            apply(change, fleet, observed).await;
         }
         tokio::select! {
             () = survey.news() => tokio::time::sleep(SETTLE).await,
@@ -67,9 +73,9 @@ async fn on_disk(
     }
 }
 
-async fn apply(change: Change, fleet: &Fleet) {
+async fn apply(change: Change, fleet: &Fleet, observed: &Observed) {
     match change {
-        Change::Appeared(database) => match options(&database) {
+        Change::Appeared(database) => match options(&database, &observed.traffic) {
             Ok(options) => {
                 tracing::info!(path = %database.path.display(), "database found");
                 log_replica(&database);

@@ -15,6 +15,7 @@ use crate::error::EngineError;
 use crate::history::compact::{Compactor, LocalL0, NoLocalL0};
 use crate::history::sources::Limits;
 use crate::history::{History, Setup, Signals};
+use crate::metrics::Metrics;
 use crate::options::HistoryOptions;
 use crate::restore::plan::Target;
 use crate::testing::{Request, TokioClock, unavailable};
@@ -52,6 +53,7 @@ struct Daemon {
     snapshot_needed: Arc<Notify>,
     local: Arc<Local>,
     running: Option<JoinHandle<EngineError>>,
+    metrics: Metrics,
 }
 
 impl Daemon {
@@ -65,6 +67,7 @@ impl Daemon {
             snapshot_needed: Arc::default(),
             local: Arc::default(),
             running: None,
+            metrics: Metrics::default(),
         }
     }
 
@@ -93,6 +96,8 @@ impl Daemon {
                 snapshot: self.snapshot.subscribe(),
                 snapshot_needed: self.snapshot_needed.clone(),
             },
+            database: self.metrics.database("a.db".as_ref()),
+            metrics: self.metrics.clone(),
         });
         self.running = Some(tokio::spawn(history.run()));
     }

@@ -1,0 +1,89 @@
+//! What can be known of the work while it is being done.
+//!
+//! Invariants: counting never waits, and an idle database counts nothing. What can be seen in the state of a database is
+//! looked up when somebody asks, and at no other time. A database that is forgotten leaves nothing behind.
+//!
+//! | what | module |
+//! |---|---|
+//! | what was done for a database, counted | [`database`] |
+//! | how far it is on its replica, looked up | [`standing`] |
+//!
+//! Nothing here knows how any of it is published.
+
+pub mod database;
+pub mod standing;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use walstream_ltx::Level;
+use walstream_storage::counted::Histogram;
+
+pub use self::database::{CheckpointMode, DatabaseMetrics};
+pub use self::standing::{Standing, Unready};
+
+/// The ends of the classes of long work, in seconds.
+const LONG_WORK: &[f64] = &[0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0];
+
+/// The metrics of a process. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct Metrics {
+    databases: Arc<Mutex<BTreeMap<PathBuf, Arc<DatabaseMetrics>>>>,
+    work: Arc<Work>,
+}
+
+/// What all databases have in common.
+#[derive(Debug)]
+struct Work {
+    restores: Histogram,
+    /// For each level; that of the snapshots is one of them.
+    compactions: Vec<Histogram>,
+}
+
+impl Default for Work {
+    fn default() -> Self {
+        let compactions = Level::all().map(|_| Histogram::new(LONG_WORK)).collect();
+        Work { restores: Histogram::new(LONG_WORK), compactions }
+    }
+}
+
+impl Metrics {
+    /// Those of a database, which begin here if it is new.
+    pub fn database(&self, path: &Path) -> Arc<DatabaseMetrics> {
+        let begin = || Arc::new(DatabaseMetrics::new(path));
+        Arc::clone(self.book().entry(path.to_owned()).or_insert_with(begin))
+    }
+
+    /// Every database, in the order of their paths.
+    pub fn databases(&self) -> Vec<Arc<DatabaseMetrics>> {
+        self.book().values().cloned().collect()
+    }
+
+    /// How long restores took.
+    pub fn restores(&self) -> &Histogram {
+        &self.work.restores
+    }
+
+    /// How long it took to make a file of a level: by compaction, or the snapshots of the highest level.
+    pub fn compactions(&self) -> impl Iterator<Item = (Level, &Histogram)> {
+        Level::all().zip(&self.work.compactions)
+    }
+
+    /// Notes how long it took to make a file of a level.
+    pub(crate) fn made(&self, level: Level, time: Duration) {
+        if let Some(histogram) = self.work.compactions.get(usize::from(level.get())) {
+            histogram.record(time);
+        }
+    }
+
+    /// Ends those of a database.
+    pub(crate) fn forget(&self, path: &Path) {
+        self.book().remove(path);
+    }
+
+    fn book(&self) -> MutexGuard<'_, BTreeMap<PathBuf, Arc<DatabaseMetrics>>> {
+        self.databases.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
