@@ -21,6 +21,7 @@ use crate::config::{DatabaseConfig, Entries, GoDuration, ShutdownSettings};
 use crate::connect::{connect, connect_for};
 use crate::error::CliError;
 use crate::exec::{Child, exit_code};
+use crate::heartbeat::{self, Heartbeat};
 use crate::http::{self, Address, Observed};
 use crate::logging::LogOptions;
 use crate::memory;
@@ -35,6 +36,8 @@ pub(crate) struct Job {
     pub(crate) exec: Option<String>,
     /// Where to show metrics.
     pub(crate) addr: Option<Address>,
+    /// Whom to tell that all is well.
+    pub(crate) heartbeat: Option<Heartbeat>,
     pub(crate) logging: LogOptions,
     pub(crate) shutdown: ShutdownSettings,
     pub(crate) warnings: Vec<String>,
@@ -75,6 +78,7 @@ pub(crate) async fn run(job: Job) -> Result<ExitCode, CliError> {
     let end = tokio::select! {
         end = serve(job.exec.as_deref(), &mut signals) => end,
         never = directories => match never {},
+        never = heartbeat::send(job.heartbeat, &observed) => match never {},
     };
     let interrupted = end.as_ref().ok().and_then(|end| end.interrupted);
     let unshipped = shut_down(fleet, job.shutdown, &mut signals, interrupted).await;

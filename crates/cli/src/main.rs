@@ -6,7 +6,7 @@
 //! | what it does | `commands`, one file each |
 //! | what the configuration file says | `config` |
 //! | keeping databases replicated | `daemon`, `connect` |
-//! | what can be seen of it meanwhile | `http` |
+//! | what can be seen of it meanwhile | `http`, `heartbeat` |
 //! | the process around it | `logging`, `signals`, `exec`, `output`, `progress`, `memory` |
 
 mod args;
@@ -17,6 +17,7 @@ mod connect;
 mod daemon;
 mod error;
 mod exec;
+mod heartbeat;
 mod help;
 mod http;
 mod logging;

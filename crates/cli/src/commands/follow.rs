@@ -13,6 +13,7 @@ use crate::config::GoDuration;
 use crate::daemon::serve;
 use crate::error::CliError;
 use crate::exec::exit_code;
+use crate::http::{self, Address, Observed};
 use crate::signals::{self, Signals};
 
 /// How often the replica is looked at.
@@ -31,6 +32,8 @@ pub(super) struct Job {
     pub(super) exec: Option<String>,
     /// Whether it is no error that there is nothing to restore.
     pub(super) backup_is_optional: bool,
+    /// Where to show metrics.
+    pub(super) addr: Option<Address>,
 }
 
 /// Restores what is not there yet, and follows until a signal comes or the command ends.
@@ -39,14 +42,19 @@ pub(super) async fn run(
     job: Job,
     progress: impl Progress,
 ) -> Result<ExitCode, CliError> {
-    let Job { options, interval, exec, backup_is_optional } = job;
+    let Job { options, interval, exec, backup_is_optional, addr } = job;
     let mut signals = match exec {
         Some(_) => Signals::for_child()?,
         None => Signals::shutdown()?,
     };
     let path = options.output.clone();
+    let observed = Observed::default();
+    let client = observed.traffic.count(client);
+    if let Some(addr) = addr {
+        http::start(addr, observed.clone());
+    }
     let started = tokio::select! {
-        started = Follower::start(client, options, &progress) => started,
+        started = Follower::start(client, options, &progress, &observed.metrics) => started,
         signal = signals.next_shutdown() => {
             return Err(CliError::new(format!("interrupted by signal: {}", signals::name(signal))));
         }

@@ -128,6 +128,7 @@ fn job_of_file(arguments: &ConfigArgs) -> Result<Job, CliError> {
         entries: config.entries,
         exec: config.exec,
         addr: config.addr,
+        heartbeat: config.heartbeat,
         logging: config.logging,
         shutdown: config.shutdown,
         warnings: config.warnings,

@@ -20,6 +20,7 @@ use crate::args::ConfigArgs;
 use crate::config::GoDuration;
 use crate::connect::connect;
 use crate::error::CliError;
+use crate::http::Address;
 use crate::logging;
 use crate::moment;
 use crate::output;
@@ -100,6 +101,11 @@ pub(crate) struct Args {
     /// With -f, run this command beside it, and exit with its exit code. Signals are passed on to it.
     #[arg(long, value_name = "CMD")]
     exec: Option<String>,
+
+    /// With -f, show metrics, health and readiness by HTTP at this host:port. Default: the addr of the configuration
+    /// file, if the database is named by its path.
+    #[arg(long, value_name = "ADDR")]
+    addr: Option<Address>,
 
     #[arg(hide = true)]
     source: Vec<OsString>,
@@ -182,7 +188,7 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode, CliError> {
     }
     let output = output_path(&args, &source)?;
     if args.follow && !args.dry_run {
-        return follow(&args, output, connect(&source.replica)?).await;
+        return follow(&args, output, &source).await;
     }
     let done = restore_once(&args, &source, &output, target).await;
     done.map(|()| ExitCode::SUCCESS)
@@ -211,12 +217,14 @@ async fn restore_once(args: &Args, source: &Source, output: &Path, target: Targe
     finish(args, outcome)
 }
 
-async fn follow(args: &Args, output: PathBuf, client: Arc<dyn ReplicaClient>) -> Result<ExitCode, CliError> {
+async fn follow(args: &Args, output: PathBuf, source: &Source) -> Result<ExitCode, CliError> {
+    let client = connect(&source.replica)?;
     let job = follow::Job {
         options: options(args, output, Target::Latest),
         interval: follow::interval(args.follow_interval),
         exec: args.exec.clone(),
         backup_is_optional: args.if_replica_exists,
+        addr: args.addr.clone().or_else(|| source.configured.as_ref()?.1.addr.clone()),
     };
     follow::run(client, job, RestoreProgress::new()).await
 }
@@ -249,6 +257,9 @@ fn target(args: &Args) -> Result<Target, CliError> {
     }
     if args.exec.is_some() && !args.follow {
         return Err(CliError::new("cannot specify -exec flag without -f"));
+    }
+    if args.addr.is_some() && !args.follow {
+        return Err(CliError::new("cannot specify -addr flag without -f"));
     }
     match (args.txid, args.timestamp) {
         (Some(_), Some(_)) => Err(CliError::new("cannot specify both -txid and -timestamp")),

@@ -73,11 +73,11 @@ replica_settings! {
         shutdown_sync_timeout: Option<GoDuration>,
         shutdown_sync_interval: Option<GoDuration>,
         addr: Option<String>,
+        heartbeat_url: Option<String>,
+        heartbeat_interval: Option<GoDuration>,
         // Listeners and reports that are not there yet.
         mcp_addr: Option<Mark>,
         socket: Option<SocketKeys>,
-        heartbeat_url: Option<String>,
-        heartbeat_interval: Option<GoDuration>,
     }
     replica {
         r#type: Option<String>,

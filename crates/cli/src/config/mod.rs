@@ -31,6 +31,7 @@ use walstream_engine::{HistoryOptions, default_meta_path};
 use walstream_storage::ReplicaConfig;
 
 use crate::args::ConfigArgs;
+use crate::heartbeat::Heartbeat;
 use crate::http::Address;
 use crate::logging::LogOptions;
 
@@ -43,6 +44,8 @@ pub(crate) struct Config {
     pub(crate) exec: Option<String>,
     /// Where to show metrics.
     pub(crate) addr: Option<Address>,
+    /// Whom to tell that all is well.
+    pub(crate) heartbeat: Option<Heartbeat>,
     /// Log level, format and place.
     pub(crate) logging: LogOptions,
     /// The sync at shutdown.

@@ -13,6 +13,7 @@ use super::entries::{Entries, Entry};
 use super::keys::{DatabaseKeys, LevelKeys, Mark, ReplicaKeys, RootKeys, SnapshotKeys};
 use super::replica;
 use super::{Config, ConfigError, DatabaseConfig, DatabaseSettings, ShutdownSettings, expand_path};
+use crate::heartbeat::Heartbeat;
 use crate::http::{Address, ParseAddressError};
 use crate::logging::LogOptions;
 
@@ -20,7 +21,7 @@ use crate::logging::LogOptions;
 pub(super) fn resolve(mut root: RootKeys) -> Result<Config, ConfigError> {
     let history = history(&root)?;
     let shutdown = shutdown(&root)?;
-    heartbeat(&root)?;
+    let heartbeat = heartbeat(&root)?;
     let addr = address(root.addr.as_deref().unwrap_or_default())?;
     let logging = LogOptions::from_keys(root.logging.take().unwrap_or_default())?;
     let mut warnings = warnings(&root);
@@ -34,7 +35,7 @@ pub(super) fn resolve(mut root: RootKeys) -> Result<Config, ConfigError> {
     check_unique(&entries)?;
     let entries = Entries::new(entries);
     let exec = root.exec.filter(|exec| !exec.is_empty());
-    Ok(Config { entries, exec, addr, logging, shutdown, warnings })
+    Ok(Config { entries, exec, addr, heartbeat, logging, shutdown, warnings })
 }
 
 /// `field: reason (got value)`, as the peer says it.
@@ -122,17 +123,20 @@ fn address(text: &str) -> Result<Option<Address>, ConfigError> {
     address.map_err(|error: ParseAddressError| ConfigError::new(error.to_string()))
 }
 
-fn heartbeat(root: &RootKeys) -> Result<(), ConfigError> {
+fn heartbeat(root: &RootKeys) -> Result<Option<Heartbeat>, ConfigError> {
     let url = root.heartbeat_url.as_deref().unwrap_or_default();
     if !(url.is_empty() || url.starts_with("http://") || url.starts_with("https://")) {
         return Err(invalid("heartbeat-url", "heartbeat URL must be a valid HTTP or HTTPS URL", url));
     }
-    match root.heartbeat_interval {
-        Some(interval) if interval < GoDuration::from(Duration::from_secs(60)) => {
-            Err(invalid("heartbeat-interval", "heartbeat interval must be at least 1 minute", interval))
-        }
-        _ => Ok(()),
-    }
+    let mut interval = Heartbeat::INTERVAL;
+    let minute = Duration::from_secs(60);
+    let long_enough = |d: GoDuration| {
+        let field = "heartbeat-interval";
+        let valid = d.positive().filter(|&interval| interval >= minute);
+        valid.ok_or_else(|| invalid(field, "heartbeat interval must be at least 1 minute", d))
+    };
+    set(&mut interval, root.heartbeat_interval.map(long_enough))?;
+    Ok((!url.is_empty()).then(|| Heartbeat { url: url.to_owned(), interval }))
 }
 
 /// Keys whose feature is not there yet. Replication is not affected, so they do not stop it.
@@ -140,7 +144,6 @@ fn warnings(root: &RootKeys) -> Vec<String> {
     let given = [
         ("mcp-addr", root.mcp_addr.is_some(), "there is no MCP listener"),
         ("socket", root.socket.as_ref().is_some_and(|s| s.enabled), "there is no control socket"),
-        ("heartbeat-url", root.heartbeat_url.is_some(), "no heartbeat is sent"),
     ];
     given
         .into_iter()

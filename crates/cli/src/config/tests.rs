@@ -28,6 +28,8 @@ fn every_key_takes_effect() {
     let text = "
 exec: myapp -v
 addr: :9090
+heartbeat-url: https://example.com/ping
+heartbeat-interval: 1m
 logging: {level: debug, type: json, stderr: yes}
 snapshot: {interval: 1h, retention: 72h}
 levels: [{interval: 10s}]
@@ -59,6 +61,8 @@ dbs:
     let config = config(text);
     assert_eq!(config.exec.as_deref(), Some("myapp -v"));
     assert_eq!(config.addr.as_ref().map(ToString::to_string).as_deref(), Some(":9090"));
+    let heartbeat = config.heartbeat.as_ref().map(|heartbeat| (heartbeat.url.as_str(), heartbeat.interval));
+    assert_eq!(heartbeat, Some(("https://example.com/ping", Duration::from_secs(60))));
     assert_eq!(config.shutdown.timeout, Duration::ZERO);
     assert_eq!(config.warnings, Vec::<String>::new());
     insta::assert_debug_snapshot!((config.logging, config.databases().unwrap()));

@@ -11,6 +11,7 @@ use walstream_storage::counted::{Calls, Operation, Requests};
 use super::Observed;
 use super::exposition::{Exposition, Family, Number};
 use crate::commands::version::VERSION;
+use crate::heartbeat::Heartbeats;
 
 /// A database as it is now.
 struct Seen {
@@ -37,6 +38,8 @@ pub(super) fn text(observed: &Observed, now: Timestamp) -> String {
     of_replicas(&mut out, &seen);
     of_history(&mut out, &seen, observed);
     of_validation(&mut out, &seen);
+    of_follower(&mut out, observed, now);
+    of_heartbeats(&mut out, &observed.heartbeats);
     of_traffic(&mut out, &observed.traffic);
     out.finish()
 }
@@ -147,6 +150,39 @@ fn of_validation(out: &mut Exposition, seen: &[Seen]) {
     known(family, seen, |db| db.metrics.validated_at());
 }
 
+fn of_follower(out: &mut Exposition, observed: &Observed, now: Timestamp) {
+    let Some(follower) = observed.metrics.follower() else { return };
+    let path = follower.path().display().to_string();
+    let labels = [("db", path.as_str())];
+    let help = "Time since the copy was last seen to be as new as its replica, in seconds";
+    out.gauge("litestream_follower_lag_seconds", help).sample(&labels, follower.lag(now));
+    if let Some(txid) = follower.txid() {
+        out.gauge("litestream_follower_txid", "The transaction ID of the copy").sample(&labels, txid.get());
+    }
+    if let Some(moment) = follower.state_of() {
+        let help = "When the state of the copy was captured, in seconds since 1970";
+        out.gauge("litestream_follower_txid_timestamp_seconds", help).sample(&labels, moment);
+    }
+    let help = "Number of steps that changed the copy";
+    out.counter("litestream_follower_step_count", help).sample(&labels, follower.steps.get());
+    let help = "Number of steps that failed";
+    out.counter("litestream_follower_error_count", help).sample(&labels, follower.errors.get());
+}
+
+fn of_heartbeats(out: &mut Exposition, heartbeats: &Heartbeats) {
+    if heartbeats.total.get() == 0 {
+        return;
+    }
+    let help = "Number of heartbeats that were sent";
+    out.counter("litestream_heartbeat_count", help).sample(&[], heartbeats.total.get());
+    let help = "Number of heartbeats that failed";
+    out.counter("litestream_heartbeat_error_count", help).sample(&[], heartbeats.errors.get());
+    if let Some(moment) = heartbeats.answered_at() {
+        let help = "When a heartbeat was last answered, in seconds since 1970";
+        out.gauge("litestream_heartbeat_last_success_timestamp_seconds", help).sample(&[], moment);
+    }
+}
+
 fn of_traffic(out: &mut Exposition, traffic: &Traffic) {
     let kinds = traffic.kinds();
     let all: Vec<_> = kinds.iter().flat_map(|(kind, requests)| operations(kind, requests)).collect();
@@ -168,7 +204,8 @@ fn of_traffic(out: &mut Exposition, traffic: &Traffic) {
     let help = "Number of replica operation errors by type, operation, and error code";
     let mut errors = out.counter("litestream_replica_operation_errors_total", help);
     for (labels, calls) in &all {
-        for (code, count) in calls.errors().filter(|(_, count)| *count > 0) {
+        // Those that there are none of too, so that the first one is an increase.
+        for (code, count) in calls.errors() {
             errors.sample(&[&labels[..], &[("code", code)]].concat(), count);
         }
     }

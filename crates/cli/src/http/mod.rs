@@ -22,6 +22,8 @@ use walstream_engine::clock::{Clock, SystemClock};
 use walstream_engine::{Metrics, Pulse};
 use walstream_storage::Traffic;
 
+use crate::heartbeat::Heartbeats;
+
 pub(crate) use address::{Address, ParseAddressError};
 
 /// A process whose tasks do not answer within this time is not well.
@@ -38,6 +40,8 @@ pub(crate) struct Observed {
     pub(crate) metrics: Metrics,
     /// What is asked of the stores.
     pub(crate) traffic: Traffic,
+    /// What became of the heartbeats.
+    pub(crate) heartbeats: Arc<Heartbeats>,
     /// Whether it goes on.
     pulse: Arc<OnceLock<Pulse>>,
 }
@@ -120,7 +124,7 @@ async fn show_health(State(site): State<Site>) -> Response {
     }
 }
 
-/// Whether every database has had its first sync.
+/// Whether every database has had its first sync, and the copy was as new as its replica.
 async fn show_readiness(State(site): State<Site>) -> Response {
     match site.look(unready).await {
         Ok(reasons) if reasons.is_empty() => fine(),
@@ -137,7 +141,16 @@ fn unready(observed: &Observed) -> String {
         let reason = database.standing(now).unready?.to_string().replace('\n', " ");
         Some(format!("{}: {reason}\n", database.path().display()))
     });
-    reasons.collect()
+    reasons.chain(unready_copy(observed)).collect()
+}
+
+fn unready_copy(observed: &Observed) -> Option<String> {
+    let copy = observed.metrics.follower().filter(|copy| !copy.is_ready())?;
+    let reason = match copy.txid() {
+        None => "is being restored",
+        Some(_) => "has not reached the newest state of its replica yet",
+    };
+    Some(format!("{}: {reason}\n", copy.path().display()))
 }
 
 fn fine() -> Response {

@@ -28,7 +28,9 @@ use walstream_storage::{FileInfo, ReplicaClient};
 use self::apply::{Applied, Files};
 use self::copy::LocalCopy;
 use self::way::Way;
+use crate::clock::{Clock, SystemClock};
 use crate::error::EngineError;
+use crate::metrics::{FollowerMetrics, Metrics};
 use crate::restore::mark::Mark;
 use crate::restore::{Marked, Progress, RestoreOptions, Unwatched, restore_as};
 use crate::trouble::{Age, Trouble};
@@ -50,6 +52,7 @@ pub struct Follower {
     /// Files that turned out damaged or deleted since the last step.
     lost: Vec<(Level, TxidRange)>,
     looked: Option<Instant>,
+    metrics: Arc<FollowerMetrics>,
 }
 
 /// A step that a follower made.
@@ -70,14 +73,21 @@ impl Follower {
         client: Arc<dyn ReplicaClient>,
         options: RestoreOptions,
         progress: &dyn Progress,
+        metrics: &Metrics,
     ) -> Result<Self, EngineError> {
+        let of_copy = metrics.follow(&options.output, SystemClock.now());
         let is_there =
             std::fs::metadata(&options.output).is_ok_and(|found| found.is_file() && found.len() > 0);
         if options.overwrite || !is_there {
-            restore_as(Arc::clone(&client), &options, progress, Marked::Yes).await?;
+            let started = Instant::now();
+            let restored = restore_as(Arc::clone(&client), &options, progress, Marked::Yes).await?;
+            metrics.restores().record(started.elapsed());
+            of_copy.is_of(restored.created_at);
         }
         let (copy, mark) = standing::of(&client, &options.output, options.parallelism).await?;
-        Ok(Follower { client, options, copy: Some(copy), mark, lost: Vec::new(), looked: None })
+        of_copy.is_at(mark.txid);
+        let (copy, metrics) = (Some(copy), of_copy);
+        Ok(Follower { client, options, copy, mark, lost: Vec::new(), looked: None, metrics })
     }
 
     /// The state that the copy is in.
@@ -92,13 +102,17 @@ impl Follower {
         loop {
             let pause = match self.step().await {
                 Ok(followed) => {
+                    self.metrics.is_in_step(SystemClock.now());
                     trouble.over(|row| tracing::info!(path = %self.path().display(), after = %row.lasting, "following again"));
                     newest = followed.or(newest);
                     interval
                 }
-                Err(error) => trouble.failed(|row| {
-                    tracing::warn!(path = %self.path().display(), txid = %self.mark.txid, %error, since = %row.lasting, "cannot follow");
-                }),
+                Err(error) => {
+                    self.metrics.errors.add(1);
+                    trouble.failed(|row| {
+                        tracing::warn!(path = %self.path().display(), txid = %self.mark.txid, %error, since = %row.lasting, "cannot follow");
+                    })
+                }
             };
             if reported.elapsed() >= REPORT
                 && let Some(Followed { txid, lag, .. }) = newest.take()
@@ -133,6 +147,9 @@ impl Follower {
         };
         self.lost.clear();
         let followed = self.followed(applied);
+        self.metrics.steps.add(1);
+        self.metrics.is_at(followed.txid);
+        self.metrics.is_of(followed.created_at);
         tracing::debug!(path = %self.path().display(), txid = %followed.txid, lag = ?followed.lag, "followed");
         Ok(Some(followed))
     }

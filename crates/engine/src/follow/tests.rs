@@ -11,6 +11,7 @@ use walstream_storage::ReplicaClient;
 
 use super::{Followed, Follower};
 use crate::error::EngineError;
+use crate::metrics::Metrics;
 use crate::options::DatabaseOptions;
 use crate::restore::{RestoreOptions, Unwatched, restore};
 use crate::testing::MemoryReplica;
@@ -52,7 +53,7 @@ impl Site {
     }
 
     async fn follow(&self) -> Result<Follower, EngineError> {
-        Follower::start(self.client(), self.options(), &Unwatched).await
+        Follower::start(self.client(), self.options(), &Unwatched, &Metrics::default()).await
     }
 
     /// The copy is what a restore gives, but for what SQLite and the mark write into the header of page 1.
@@ -232,7 +233,7 @@ async fn what_is_no_state_of_the_replica_is_refused_and_left_alone() {
     assert!(error.contains("is no state of this replica"), "{error}");
     assert_eq!(count_tables(&foreign), 1);
     let forced = RestoreOptions { overwrite: true, ..site.options() };
-    Follower::start(site.client(), forced, &Unwatched).await.unwrap();
+    Follower::start(site.client(), forced, &Unwatched, &Metrics::default()).await.unwrap();
     site.copy_must_be_what_is_stored().await;
 }
 
@@ -247,7 +248,8 @@ async fn a_copy_of_another_replica_is_refused() {
     site.follow().await.unwrap();
     other.write("INSERT INTO t VALUES(1)").await;
     let theirs = RestoreOptions::new(site.path("copy.db"));
-    let mut follower = Follower::start(other.client(), theirs, &Unwatched).await.unwrap();
+    let mut follower =
+        Follower::start(other.client(), theirs, &Unwatched, &Metrics::default()).await.unwrap();
     let error = follower.step().await.unwrap_err().to_string();
     assert!(error.contains("is not what the replica was at TXID"), "{error}");
 }

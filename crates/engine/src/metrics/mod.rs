@@ -7,21 +7,24 @@
 //! |---|---|
 //! | what was done for a database, counted | [`database`] |
 //! | how far it is on its replica, looked up | [`standing`] |
+//! | how far a copy is behind its replica | [`follower`] |
 //!
 //! Nothing here knows how any of it is published.
 
 pub mod database;
+pub mod follower;
 pub mod standing;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use walstream_ltx::Level;
+use walstream_ltx::{Level, Timestamp};
 use walstream_storage::counted::Histogram;
 
 pub use self::database::{CheckpointMode, DatabaseMetrics};
+pub use self::follower::FollowerMetrics;
 pub use self::standing::{Standing, Unready};
 
 /// The ends of the classes of long work, in seconds.
@@ -31,6 +34,7 @@ const LONG_WORK: &[f64] = &[0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 30
 #[derive(Clone, Default)]
 pub struct Metrics {
     databases: Arc<Mutex<BTreeMap<PathBuf, Arc<DatabaseMetrics>>>>,
+    follower: Arc<OnceLock<Arc<FollowerMetrics>>>,
     work: Arc<Work>,
 }
 
@@ -59,6 +63,16 @@ impl Metrics {
     /// Every database, in the order of their paths.
     pub fn databases(&self) -> Vec<Arc<DatabaseMetrics>> {
         self.book().values().cloned().collect()
+    }
+
+    /// Those of the copy that follows its replica, if there is one.
+    pub fn follower(&self) -> Option<&Arc<FollowerMetrics>> {
+        self.follower.get()
+    }
+
+    /// Those of the copy, which begin here. A process has one copy.
+    pub(crate) fn follow(&self, path: &Path, now: Timestamp) -> Arc<FollowerMetrics> {
+        Arc::clone(self.follower.get_or_init(|| Arc::new(FollowerMetrics::new(path, now))))
     }
 
     /// How long restores took.
