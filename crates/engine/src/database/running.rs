@@ -339,10 +339,13 @@ impl<'a> Running<'a> {
     }
 
     async fn checkpoint(&mut self, now: Instant) -> Result<(), EngineError> {
+        // What it captures on the way is told at its end, so that whatever is committed meanwhile waits for that.
+        self.metrics.has_news(self.shared.clock.now());
         let started = std::time::Instant::now();
         let sealed = self.opened.worker.run(|capture| capture.checkpoint()).await;
         self.metrics.checkpointed(started, &sealed);
         let sealed = sealed?;
+        self.metrics.has_seen_all();
         let done = Instant::now();
         self.last_checkpoint = done;
         self.next_checkpoint =
