@@ -29,6 +29,7 @@ mod page_size;
 mod permissions;
 mod points_in_time;
 mod power_cut;
+mod rates;
 mod refusal;
 mod refused_input;
 mod replaced;

@@ -131,7 +131,13 @@ async fn restore_if_missing(database: &DatabaseConfig, metrics: &Metrics) -> Res
     }
     metrics.database(path).restoring();
     let started = Instant::now();
-    match restore::restore_quietly(connect(&database.replica)?, path, Target::Latest).await {
+    match restore::restore_quietly(
+        connect(&database.replica, &database.settings.limits)?,
+        path,
+        Target::Latest,
+    )
+    .await
+    {
         Ok(restored) => {
             metrics.restores().record(started.elapsed());
             tracing::info!(path = %path.display(), txid = %restored.txid, "database restored");
@@ -150,7 +156,7 @@ fn options(database: &DatabaseConfig, traffic: &Traffic) -> Result<DatabaseOptio
     Ok(DatabaseOptions {
         path: database.path.clone(),
         meta_path: database.meta_path.clone(),
-        replica: connect_for(&database.path, &database.replica, traffic)?,
+        replica: connect_for(database, traffic)?,
         monitor_interval: settings.monitor_interval,
         checkpoint_interval: settings.checkpoint_interval,
         busy_timeout: settings.busy_timeout,

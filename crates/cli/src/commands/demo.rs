@@ -10,7 +10,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use tracing_subscriber::filter::LevelFilter;
 use walstream_engine::restore::Target;
 use walstream_ltx::{Level, Timestamp, Txid};
-use walstream_storage::{FileConfig, ReplicaConfig, TimestampSource};
+use walstream_storage::{FileConfig, Limits, ReplicaConfig, TimestampSource};
 
 use self::shop::{Contents, Shop, inspect};
 use super::restore::restore_quietly;
@@ -176,7 +176,7 @@ fn lose(database: &DatabaseConfig) -> Result<(), CliError> {
 
 /// Number and size of all files of a replica.
 async fn stored(replica: &ReplicaConfig) -> Result<(usize, u64), CliError> {
-    let client = connect(replica)?;
+    let client = connect(replica, &Limits::default())?;
     let (mut files, mut bytes) = (0, 0);
     for level in Level::all() {
         let listing = client.list(level, Txid::ZERO, TimestampSource::Listing).await?;
@@ -193,7 +193,7 @@ async fn restore_and_compare(
     expected: &Contents,
 ) -> Result<Duration, CliError> {
     let started = Instant::now();
-    restore_quietly(connect(replica)?, output, target).await?;
+    restore_quietly(connect(replica, &Limits::default())?, output, target).await?;
     let took = started.elapsed();
     let contents = inspect(output).map_err(|error| failed("read the restored database", &error))?;
     match contents == *expected {

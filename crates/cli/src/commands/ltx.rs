@@ -120,7 +120,7 @@ pub(crate) async fn run(args: Args) -> Result<(), CliError> {
     if let Some((_, config)) = &source.configured {
         config.print_warnings();
     }
-    let client = connect(&source.replica)?;
+    let client = connect(&source.replica, &source.limits)?;
     let levels = match args.level {
         LevelArg::One(level) => vec![level],
         LevelArg::All => Level::all().collect(),

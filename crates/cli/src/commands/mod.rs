@@ -12,10 +12,10 @@ pub(crate) mod version;
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
-use walstream_storage::{ReplicaConfig, is_url};
+use walstream_storage::{Limits, ReplicaConfig, is_url};
 
 use crate::args::ConfigArgs;
-use crate::config::{self, Config, expand_path};
+use crate::config::{self, Config, DatabaseConfig, expand_path};
 use crate::error::CliError;
 
 /// What a command that reads a replica was pointed at.
@@ -24,6 +24,8 @@ pub(crate) struct Source {
     pub(crate) name: String,
     /// Where the files are.
     pub(crate) replica: ReplicaConfig,
+    /// How it may be used.
+    pub(crate) limits: Limits,
     /// The database file and the configuration that lists it; nothing for a URL.
     pub(crate) configured: Option<(PathBuf, Config)>,
 }
@@ -49,7 +51,12 @@ impl Source {
         if config.config.is_some() {
             return Err(CliError::new("cannot specify a replica URL and the -config flag"));
         }
-        Ok(Source { name: url.to_owned(), replica: config::from_url(url)?, configured: None })
+        Ok(Source {
+            name: url.to_owned(),
+            replica: config::from_url(url)?,
+            limits: Limits::default(),
+            configured: None,
+        })
     }
 
     fn of_database(path: &OsStr, config: &ConfigArgs) -> Result<Self, CliError> {
@@ -58,7 +65,8 @@ impl Source {
         let name = path.display().to_string();
         match config.find(&path) {
             Some(database) => {
-                Ok(Source { name, replica: database.replica, configured: Some((path, config)) })
+                let DatabaseConfig { replica, settings, .. } = database;
+                Ok(Source { name, replica, limits: settings.limits, configured: Some((path, config)) })
             }
             None => Err(CliError::new(format!("database not found in config: {name}"))
                 .with_hint("\"walstream databases\" lists those that are; or give the replica URL instead")),

@@ -199,7 +199,7 @@ async fn restore_once(args: &Args, source: &Source, output: &Path, target: Targe
         tracing::info!(path = %output.display(), "database already exists, skipping");
         return Ok(());
     }
-    let client = connect(&source.replica)?;
+    let client = connect(&source.replica, &source.limits)?;
     let work = async {
         match args.dry_run {
             true => show_plan(args, source, output, client.as_ref(), &target).await,
@@ -218,7 +218,7 @@ async fn restore_once(args: &Args, source: &Source, output: &Path, target: Targe
 }
 
 async fn follow(args: &Args, output: PathBuf, source: &Source) -> Result<ExitCode, CliError> {
-    let client = connect(&source.replica)?;
+    let client = connect(&source.replica, &source.limits)?;
     let job = follow::Job {
         options: options(args, output, Target::Latest),
         interval: follow::interval(args.follow_interval),
@@ -244,7 +244,7 @@ async fn list(args: &Args, source: &Source) -> Result<(), CliError> {
     if args.txid.is_some() || args.timestamp.is_some() {
         return Err(CliError::new("-list shows every state: leave -txid and -timestamp out"));
     }
-    let client = connect(&source.replica)?;
+    let client = connect(&source.replica, &source.limits)?;
     finish(args, points::show(client.as_ref(), args.json).await)
 }
 

@@ -67,7 +67,7 @@ pub(crate) async fn run(args: Args) -> Result<(), CliError> {
     if let Some((_, config)) = &source.configured {
         config.print_warnings();
     }
-    let client = connect(&source.replica)?;
+    let client = connect(&source.replica, &source.limits)?;
     let scratch = args.deep.then(|| scratch_folder(args.folder.as_deref())).transpose()?;
     let options = VerifyOptions { deep: scratch.as_ref().map(|folder| folder.path().join("verified.db")) };
     let progress = RestoreProgress::new();

@@ -94,6 +94,8 @@ replica_settings! {
         validation_interval: Mark,
         max_sync_ltx_files: u64,
         auto_recover: bool,
+        upload_rate: Size,
+        download_rate: Size,
         age: Mark,
     }
     of_stores {

@@ -28,7 +28,7 @@ pub(crate) use keys::LoggingKeys;
 pub(crate) use paths::expand_path;
 pub(crate) use replica::from_url;
 use walstream_engine::{HistoryOptions, default_meta_path};
-use walstream_storage::ReplicaConfig;
+use walstream_storage::{Limits, ReplicaConfig};
 
 use crate::args::ConfigArgs;
 use crate::heartbeat::Heartbeat;
@@ -93,6 +93,8 @@ pub(crate) struct DatabaseSettings {
     pub(crate) sync_interval: Duration,
     pub(crate) restore_if_missing: bool,
     pub(crate) history: HistoryOptions,
+    /// How the store may be used.
+    pub(crate) limits: Limits,
 }
 
 impl Default for DatabaseSettings {
@@ -106,6 +108,7 @@ impl Default for DatabaseSettings {
             sync_interval: Duration::from_secs(1),
             restore_if_missing: false,
             history: HistoryOptions::default(),
+            limits: Limits::default(),
         }
     }
 }

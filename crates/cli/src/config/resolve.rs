@@ -2,16 +2,19 @@
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use walstream_engine::{HistoryOptions, default_meta_path};
 use walstream_ltx::Level;
+use walstream_storage::Rate;
 
 use super::directory::Directory;
 use super::duration::GoDuration;
 use super::entries::{Entries, Entry};
 use super::keys::{DatabaseKeys, LevelKeys, Mark, ReplicaKeys, RootKeys, SnapshotKeys};
 use super::replica;
+use super::size::Size;
 use super::{Config, ConfigError, DatabaseConfig, DatabaseSettings, ShutdownSettings, expand_path};
 use crate::heartbeat::Heartbeat;
 use crate::http::{Address, ParseAddressError};
@@ -25,12 +28,13 @@ pub(super) fn resolve(mut root: RootKeys) -> Result<Config, ConfigError> {
     let addr = address(root.addr.as_deref().unwrap_or_default())?;
     let logging = LogOptions::from_keys(root.logging.take().unwrap_or_default())?;
     let mut warnings = warnings(&root);
+    let rates = Rates::of(root.upload_rate, root.download_rate)?;
     let mut entries = Vec::new();
     for (index, database) in std::mem::take(&mut root.dbs).into_iter().enumerate() {
         let number = index + 1;
         warnings.extend(obsolete(&database));
         warnings.extend(foreign(&database));
-        entries.push(entry(number, database, &root, &history)?);
+        entries.push(entry(number, database, &root, &history, &rates)?);
     }
     check_unique(&entries)?;
     let entries = Entries::new(entries);
@@ -209,6 +213,7 @@ fn entry(
     mut keys: DatabaseKeys,
     root: &RootKeys,
     history: &HistoryOptions,
+    shared: &Rates,
 ) -> Result<Entry, ConfigError> {
     let wrong = |reason: String| ConfigError::new(format!("database config #{number}: {reason}"));
     check_combination(&keys).map_err(|reason| wrong(reason.to_owned()))?;
@@ -221,8 +226,11 @@ fn entry(
         error.message = format!("dbs[{}].replica: {}", place.display(), error.message);
         error
     })?;
+    let rates = Rates::of(replica_keys.upload_rate, replica_keys.download_rate)?;
     replica_keys.inherit(root);
-    let settings = settings(&place, &keys, &replica_keys, history)?;
+    let mut settings = settings(&place, &keys, &replica_keys, history)?;
+    settings.limits.upload = rates.upload.or_else(|| shared.upload.clone());
+    settings.limits.download = rates.download.or_else(|| shared.download.clone());
     let meta = |key: &Option<String>| key.as_ref().map(|path| expand_path(path.as_ref())).transpose();
     if keys.path.is_some() {
         let meta_path = meta(&keys.meta_path)?.unwrap_or_else(|| default_meta_path(&place));
@@ -239,6 +247,23 @@ fn entry(
         replica,
         settings,
     }))
+}
+
+/// How fast files may be sent and read. All replicas that hold the same one share it.
+struct Rates {
+    upload: Option<Arc<Rate>>,
+    download: Option<Arc<Rate>>,
+}
+
+impl Rates {
+    fn of(upload: Option<Size>, download: Option<Size>) -> Result<Self, ConfigError> {
+        let rate = |key, size: Option<Size>| match size {
+            None => Ok(None),
+            Some(Size(0)) => Err(invalid(key, "must be greater than 0", 0)),
+            Some(Size(bytes)) => Ok(Some(Arc::new(Rate::new(bytes)))),
+        };
+        Ok(Rates { upload: rate("upload-rate", upload)?, download: rate("download-rate", download)? })
+    }
 }
 
 fn check_combination(keys: &DatabaseKeys) -> Result<(), &'static str> {

@@ -41,6 +41,7 @@ validation: {interval: 6h}
 shutdown-sync-timeout: 0s
 shutdown-sync-interval: 1s
 sync-interval: 7s
+upload-rate: 1MB
 dbs:
   - path: sqlite:///a/app.db
     meta-path: /meta
@@ -55,6 +56,7 @@ dbs:
     replicas:
       - url: s3://bucket/app
         part-size: 8MiB
+        download-rate: 2MiB
         max-sync-ltx-files: 3
         auto-recover: true
 ";
@@ -124,6 +126,7 @@ fn mistakes_are_answered_in_the_peers_words() {
         replica("url: backup"),
         replica("path: b, age: {recipients: []}"),
         replica("url: 's3://x/y', part-size: big"),
+        replica("path: b, upload-rate: 0"),
         replica("url: 's3://x/y?part-size=big'"),
     ];
     let answers = texts.map(|text| {

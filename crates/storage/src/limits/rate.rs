@@ -1,5 +1,6 @@
 //! So many bytes a second.
 
+use std::fmt;
 use std::fs::File;
 use std::io::Read;
 use std::path::PathBuf;
@@ -20,11 +21,16 @@ const BURST: Duration = Duration::from_secs(1);
 const PIECE: usize = 256 << 10;
 
 /// A token bucket: bytes that may be moved in each second, shared by all who hold it.
-#[derive(Debug)]
 pub struct Rate {
     bytes_per_second: u64,
     /// When the bytes that were taken so far are through.
     through: Mutex<Instant>,
+}
+
+impl fmt::Debug for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Rate({} bytes/s)", self.bytes_per_second)
+    }
 }
 
 impl Rate {

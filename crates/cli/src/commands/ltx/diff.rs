@@ -94,7 +94,7 @@ pub(crate) async fn run(args: Args) -> Result<(), CliError> {
     let (from, to) = (target(from)?, target(to)?);
     let source = Source::read(source, &args.config, EXAMPLE)?;
     start_logging(&source, true);
-    let client = connect(&source.replica)?;
+    let client = connect(&source.replica, &source.limits)?;
     let folder = tempfile::tempdir()
         .map_err(|error| CliError::new(format!("cannot create a temporary folder: {error}")))?;
     let mut signals = Signals::shutdown()?;
