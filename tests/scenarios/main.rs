@@ -25,6 +25,7 @@ mod local_state;
 mod lost_commit;
 mod ltx_files;
 mod metrics;
+mod network;
 mod page_size;
 mod permissions;
 mod points_in_time;

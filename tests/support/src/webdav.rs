@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use crate::http;
 use crate::process::Running;
-use crate::tools::{Tool, tool};
+use crate::tools::{Tool, tool, workspace};
 use crate::wait::{eventually, free_port};
 
 /// How long a server may live at most, should its test die without dropping it.
@@ -30,6 +30,7 @@ enum Kind {
     Nginx,
     Wsgidav,
     Rclone,
+    RcloneTls,
 }
 
 impl WebDav {
@@ -51,6 +52,17 @@ impl WebDav {
     /// rclone, which wants a login and keeps the times that it is told.
     pub fn rclone() -> WebDav {
         WebDav::start(Kind::Rclone)
+    }
+
+    /// rclone over TLS, with a certificate of [`WebDav::authority`], which no system knows.
+    pub fn rclone_tls() -> WebDav {
+        WebDav::start(Kind::RcloneTls)
+    }
+
+    /// The certificate of the authority, in a file.
+    pub fn authority() -> PathBuf {
+        // Made once with openssl, good for a hundred years; the authority's key is gone.
+        workspace().join("tests/support/tls/ca.pem")
     }
 
     fn start(kind: Kind) -> WebDav {
@@ -91,7 +103,7 @@ impl WebDav {
                 ]);
                 command.args(["--server", "cheroot", "--root"]).arg(self.files());
             }
-            Kind::Rclone => {
+            Kind::Rclone | Kind::RcloneTls => {
                 command.arg(tool(Tool::Rclone)).args([
                     "serve",
                     "webdav",
@@ -101,6 +113,14 @@ impl WebDav {
                     "",
                 ]);
                 command.args(["--user", WebDav::USERNAME, "--pass", WebDav::PASSWORD]).arg(self.files());
+                if self.kind == Kind::RcloneTls {
+                    let tls = workspace().join("tests/support/tls");
+                    command
+                        .arg("--cert")
+                        .arg(tls.join("server.pem"))
+                        .arg("--key")
+                        .arg(tls.join("server.key"));
+                }
             }
         }
         command
@@ -137,13 +157,14 @@ impl WebDav {
 
     /// The login that the server wants, if it wants one.
     pub fn login(&self) -> Option<(&'static str, &'static str)> {
-        (self.kind == Kind::Rclone).then_some((WebDav::USERNAME, WebDav::PASSWORD))
+        matches!(self.kind, Kind::Rclone | Kind::RcloneTls).then_some((WebDav::USERNAME, WebDav::PASSWORD))
     }
 
     /// A replica URL, with the login if one is needed.
     pub fn replica_url(&self, path: &str) -> String {
         let login = if self.login().is_some() { "backup:p%40ss%2Fw%3Ard@" } else { "" };
-        format!("webdav://{login}{}/{path}", self.address)
+        let scheme = if self.kind == Kind::RcloneTls { "webdavs" } else { "webdav" };
+        format!("{scheme}://{login}{}/{path}", self.address)
     }
 
     /// One request past any client of ours; some servers do not see what is done to their files directly.
