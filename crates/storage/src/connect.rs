@@ -28,10 +28,11 @@ fn store(config: &ReplicaConfig) -> Result<Arc<dyn ReplicaClient>, StorageError>
     Ok(match config {
         ReplicaConfig::File(config) => Arc::new(FileClient::new(config)?),
         ReplicaConfig::S3(config) => Arc::new(s3::client(config)?),
+        ReplicaConfig::Oss(config) => Arc::new(s3::oss_client(config)?),
         ReplicaConfig::WebDav(config) => Arc::new(WebDavClient::new(config)?),
         other => {
             let message = format!(
-                "replica type {:?} is not supported yet; supported are file, s3 and webdav",
+                "replica type {:?} is not supported yet; supported are file, s3, webdav and oss",
                 other.kind()
             );
             return Err(StorageError::Config(message));

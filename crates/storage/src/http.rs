@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use crate::connect::install_tls;
+use crate::trust::built_in_roots;
 
 /// How long a connection may take.
 pub(crate) const CONNECT_WITHIN: Duration = Duration::from_secs(4);
@@ -14,6 +15,8 @@ pub(crate) const USER_AGENT: &str = concat!("walstream/", env!("CARGO_PKG_VERSIO
 /// A client with our habits. Deadlines of requests are the caller's.
 pub(crate) fn client() -> reqwest::Result<reqwest::Client> {
     install_tls();
+    let roots = built_in_roots().iter().map(|root| reqwest::Certificate::from_der(root));
+    let roots: Vec<reqwest::Certificate> = roots.collect::<Result<_, _>>()?;
     let builder = reqwest::Client::builder().user_agent(USER_AGENT).connect_timeout(CONNECT_WITHIN);
-    builder.redirect(reqwest::redirect::Policy::none()).build()
+    builder.tls_certs_merge(roots).redirect(reqwest::redirect::Policy::none()).build()
 }

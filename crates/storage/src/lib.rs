@@ -33,6 +33,7 @@ mod providers;
 mod s3;
 pub mod secret;
 mod timestamp;
+mod trust;
 pub mod url;
 pub mod webdav;
 

@@ -17,6 +17,10 @@ pub(crate) struct Provider {
     pub(crate) equal_parts: bool,
     /// Whether a write under a taken name is refused. `None`: not known, so it is tried out once.
     pub(crate) creates_exclusively: Option<bool>,
+    /// Whether that is asked for by its header, and not by a condition of HTTP.
+    pub(crate) creates_by_header: bool,
+    /// Whether it takes requests only with the bucket in the host name.
+    pub(crate) virtual_hosted: bool,
     /// A header for every request.
     pub(crate) header: Option<(&'static str, &'static str)>,
 }
@@ -27,12 +31,26 @@ const DEFAULT: Provider = Provider {
     bulk_delete: true,
     equal_parts: false,
     creates_exclusively: None,
+    creates_by_header: false,
+    virtual_hosted: false,
     header: None,
 };
 
 /// Amazon itself: no endpoint was given.
 pub(crate) const AMAZON: Provider =
     Provider { name: "Amazon S3", creates_exclusively: Some(true), ..DEFAULT };
+
+/// Alibaba Cloud's S3 interface.
+pub(crate) const OSS: Provider = Provider {
+    name: "Alibaba Cloud OSS",
+    concurrency: 3,
+    creates_by_header: true,
+    virtual_hosted: true,
+    // It answers `If-None-Match` with 501. This is for single writes and for the end of a multipart upload; other
+    // requests do not look at it.
+    header: Some(("x-oss-forbid-overwrite", "true")),
+    ..DEFAULT
+};
 
 enum Host {
     Is(&'static str),
@@ -62,6 +80,11 @@ const TABLE: &[(Host, Provider)] = &[
     (EndsWith(".digitaloceanspaces.com"), Provider { name: "DigitalOcean Spaces", ..DEFAULT }),
     (EndsWith(".scw.cloud"), Provider { name: "Scaleway", ..DEFAULT }),
     (EndsWith(".backblazeb2.com"), Provider { name: "Backblaze B2", ..DEFAULT }),
+    (EndsWith(".wasabisys.com"), Provider { name: "Wasabi", ..DEFAULT }),
+    (EndsWith(".oraclecloud.com"), Provider { name: "Oracle Cloud", ..DEFAULT }),
+    (EndsWith(".linodeobjects.com"), Provider { name: "Akamai", ..DEFAULT }),
+    (EndsWith(".min.io"), Provider { name: "MinIO", ..DEFAULT }),
+    (EndsWith(".aliyuncs.com"), OSS),
     (EndsWith(".supabase.co"), Provider { name: "Supabase", ..DEFAULT }),
     (Is("s3.filebase.com"), Provider { name: "Filebase", ..DEFAULT }),
     // Its S3 interface has no way to delete many objects at once.
@@ -94,6 +117,10 @@ mod tests {
             ("abc.r2.cloudflarestorage.com", "Cloudflare R2"),
             ("FRA1.digitaloceanspaces.com", "DigitalOcean Spaces"),
             ("storage.europe-west3.rep.googleapis.com", "Google Cloud Storage"),
+            ("s3.eu-central-1.wasabisys.com", "Wasabi"),
+            ("ns.compat.objectstorage.eu-frankfurt-1.oraclecloud.com", "Oracle Cloud"),
+            ("oss-cn-hangzhou.aliyuncs.com", "Alibaba Cloud OSS"),
+            ("project.storage.supabase.co", "Supabase"),
             ("127.0.0.1", "S3"),
             ("evil-amazonaws.com", "S3"),
         ] {

@@ -7,6 +7,7 @@ mod common;
 use std::time::{Duration, Instant};
 
 use common::proxy::{Fault, Proxy};
+use common::strict::{Manners, Strict};
 use common::{TIME, chunks, content, list, put, range, s3};
 use walstream_ltx::{Level, Txid};
 use walstream_storage::{
@@ -277,4 +278,56 @@ async fn moto_a_replica_of_version_03_is_found_and_read() {
     assert_eq!(objects[0].size, 10);
     assert_eq!(legacy.read_legacy(&objects[0], 3..6).await.unwrap(), "345");
     assert!(legacy.read_legacy(&objects[0], 10..12).await.is_err());
+}
+
+#[tokio::test]
+async fn moto_what_the_user_wants_for_objects_and_requests_is_sent_and_signed() {
+    let server = Moto::start();
+    let proxy = Proxy::start(server.address()).await;
+    let text = |value: &str| value.to_owned();
+    let client = connect(&ReplicaConfig::S3(S3Config {
+        tags: Some([(text("team"), text("a b")), (text("kind"), text("backup"))].into()),
+        sse: Some(text("AES256")),
+        request_payer: Some(true),
+        headers: Some([(text("X-Gate-Key"), walstream_storage::Secret::new("hunter2"))].into()),
+        storage_class: Some(text("STANDARD_IA")),
+        part_size: Some(5 << 20),
+        ..config(&proxy.endpoint(), Moto::BUCKET)
+    }))
+    .unwrap();
+    client.put(Level::L0, range(1, 1), TIME, PutBody::Bytes("x".into())).await.unwrap();
+    client.put(Level::L0, range(2, 2), TIME, PutBody::Stream(chunks(6, 1 << 20))).await.unwrap();
+    assert_eq!(content(&*client, range(1, 1)).await, b"x");
+
+    let (single, begin) = (proxy.seen("put /bkt/db/0000/"), proxy.seen("?uploads"));
+    for request in [&single[0], &begin[0]] {
+        for header in [
+            "x-amz-tagging: kind=backup&team=a+b",
+            "x-amz-server-side-encryption: aes256",
+            "x-amz-storage-class: standard_ia",
+        ] {
+            assert!(request.contains(header), "{header}: {request}");
+        }
+    }
+    for request in proxy.seen("/bkt") {
+        assert!(
+            request.contains("x-gate-key: hunter2") && request.contains("x-amz-request-payer: requester")
+        );
+        assert!(request.contains(";x-gate-key"), "it is signed: {request}");
+    }
+    assert!(!proxy.seen("get /bkt/db/0000/").concat().contains("x-amz-server-side-encryption"));
+}
+
+#[tokio::test]
+async fn moto_without_the_right_to_delete_nothing_is_lost_and_that_is_said() {
+    let server = Moto::start();
+    let front = Strict::start(server.address(), Manners::NoDeletes).await;
+    let client = s3(&front.endpoint(), Moto::BUCKET, "db");
+    for txid in 1..=2 {
+        assert_eq!(put(&*client, range(txid, txid), "x").await.unwrap(), PutOutcome::Created);
+    }
+    client.put(Level::L0, range(3, 3), TIME, PutBody::Stream(chunks(6, 1 << 20))).await.unwrap();
+    let denied = client.delete(&[(Level::L0, range(1, 1)), (Level::L0, range(2, 2))]).await;
+    assert!(matches!(denied, Err(StorageError::Denied { .. })), "{denied:?}");
+    assert_eq!(list(&*client, 0).await.len(), 3);
 }

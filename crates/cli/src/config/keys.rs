@@ -3,6 +3,8 @@
 //! Invariant: a key that is not in this file is an error. Keys that no longer do anything are here so that the answer
 //! can say so.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_yaml::Spanned;
@@ -115,6 +117,10 @@ replica_settings! {
         sse_customer_key: String => ["s3"],
         sse_customer_key_path: String => ["s3"],
         sse_kms_key_id: String => ["s3"],
+        sse: String => ["s3"],
+        headers: BTreeMap<String, String> => ["s3", "oss"],
+        tags: BTreeMap<String, String> => ["s3"],
+        request_payer: bool => ["s3"],
         account_name: String => ["abs"],
         account_key: String => ["abs"],
         sas_token: String => ["abs"],

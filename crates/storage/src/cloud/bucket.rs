@@ -9,12 +9,15 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use object_store::path::Path;
 use object_store::{
-    BackoffConfig, ClientOptions, HeaderValue, ObjectStoreExt, PutMode, PutOptions, PutPayload, RetryConfig,
+    BackoffConfig, Certificate, ClientOptions, HeaderValue, ObjectStoreExt, PutMode, PutOptions, PutPayload,
+    RetryConfig,
 };
 use tokio::sync::OnceCell;
 
 use super::{Cloud, Facts, Opened, Store};
 use crate::error::StorageError;
+use crate::http::{CONNECT_WITHIN, USER_AGENT};
+use crate::trust::built_in_roots;
 
 /// Retries of one request: five, within some three seconds of waiting. More patience is the caller's, who can say
 /// meanwhile that the store is away.
@@ -24,7 +27,6 @@ pub(crate) const FIRST_TRY: usize = 1;
 const RETRY_WITHIN: Duration = Duration::from_secs(30);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(3);
-const CONNECT_WITHIN: Duration = Duration::from_secs(4);
 
 /// A bucket that is shared by the replicas in it.
 #[derive(Debug)]
@@ -92,7 +94,7 @@ impl Bucket {
             let opened = self.open().await?;
             let exclusive = match self.facts.creates_exclusively {
                 Some(known) => known,
-                None => probe(&*opened.store, root).await?,
+                None => probe(&*opened.store, root, &self.facts.create_mode).await?,
             };
             if !exclusive {
                 tracing::warn!(
@@ -111,8 +113,10 @@ impl Bucket {
 
 /// What is the same for the HTTP clients of all clouds.
 pub(crate) fn client_options(plain_http: bool) -> ClientOptions {
-    ClientOptions::new()
-        .with_user_agent(HeaderValue::from_static(concat!("walstream/", env!("CARGO_PKG_VERSION"))))
+    let roots = built_in_roots().iter().filter_map(|root| Certificate::from_der(root).ok());
+    roots
+        .fold(ClientOptions::new(), ClientOptions::with_root_certificate)
+        .with_user_agent(HeaderValue::from_static(USER_AGENT))
         .with_allow_http(plain_http)
         .with_connect_timeout(CONNECT_WITHIN)
 }
@@ -127,12 +131,12 @@ pub(crate) fn retry(max_retries: usize) -> RetryConfig {
 }
 
 /// Writes the same new name twice. A store that refuses the condition as such does not honour it either.
-async fn probe(store: &dyn Store, root: &str) -> object_store::Result<bool> {
+async fn probe(store: &dyn Store, root: &str, mode: &PutMode) -> object_store::Result<bool> {
     let nanos = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_nanos());
     let name = format!(".walstream-probe-{:x}-{nanos:x}", std::process::id());
     let path = Path::parse(if root.is_empty() { name } else { format!("{root}/{name}") })?;
     let create = || {
-        let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
+        let options = PutOptions { mode: mode.clone(), ..PutOptions::default() };
         store.put_opts(
             &path,
             PutPayload::from_static(b"walstream looks whether names are protected\n"),

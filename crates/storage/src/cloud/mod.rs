@@ -11,6 +11,7 @@
 mod bucket;
 mod client;
 mod credentials;
+mod crowd;
 mod failure;
 mod legacy;
 mod object;
@@ -22,8 +23,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use async_trait::async_trait;
-use object_store::ObjectStore;
 use object_store::list::PaginatedListStore;
+use object_store::{ObjectStore, PutMode, TagSet};
 
 #[cfg(test)]
 pub(crate) use bucket::Bucket;
@@ -81,6 +82,11 @@ pub(crate) struct Facts {
     pub(crate) equal_parts: bool,
     /// Whether a write under a taken name is refused. `None`: not known, so it is tried out once.
     pub(crate) creates_exclusively: Option<bool>,
+    /// How a single write asks for that: [`PutMode::Create`], or [`PutMode::Overwrite`] where a header of every request
+    /// does it.
+    pub(crate) create_mode: PutMode,
+    /// Tags of new objects.
+    pub(crate) tags: TagSet,
 }
 
 /// A store of objects that can also be listed page by page.

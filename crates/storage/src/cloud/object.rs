@@ -93,13 +93,15 @@ impl Object {
         created_at: Timestamp,
         exclusive: bool,
     ) -> Result<PutOutcome, StorageError> {
-        let mode = if exclusive { PutMode::Create } else { PutMode::Overwrite };
+        let facts = &self.place.bucket.facts;
+        let mode = if exclusive { facts.create_mode.clone() } else { PutMode::Overwrite };
         for _ in 0..CONFLICT_TRIES {
             if !exclusive && self.exists(opened).await? {
                 return Ok(PutOutcome::AlreadyExists);
             }
             let attributes = self.attributes(created_at);
-            let options = PutOptions { mode: mode.clone(), attributes, ..PutOptions::default() };
+            let (mode, tags) = (mode.clone(), facts.tags.clone());
+            let options = PutOptions { mode, attributes, tags, ..PutOptions::default() };
             match opened.store.put_opts(&self.path, payload.clone(), options).await {
                 Ok(_) => return Ok(PutOutcome::Created),
                 // Also a "conflict", which two writers at once can cause without any object coming of it.
@@ -124,7 +126,8 @@ impl Object {
             return Ok(PutOutcome::AlreadyExists);
         }
         let attributes = self.attributes(created_at);
-        let options = PutMultipartOptions { attributes, ..PutMultipartOptions::default() };
+        let tags = self.place.bucket.facts.tags.clone();
+        let options = PutMultipartOptions { attributes, tags, ..PutMultipartOptions::default() };
         let upload = opened.store.put_multipart_opts(&self.path, options).await;
         let upload = upload.map_err(|error| self.place.failed("upload", error))?;
         let mut upload = Multipart::new(upload, self.place.bucket.facts.concurrency);

@@ -14,6 +14,8 @@ use object_store::client::{
     ReqwestConnector,
 };
 
+use super::crowd::Crowd;
+
 /// How long a server may take to begin its answer, and to go on with it.
 const SILENCE: Duration = Duration::from_secs(20);
 /// Uploads get this much more time for each MiB: enough for 32 KiB a second.
@@ -41,6 +43,15 @@ pub(crate) struct Connector {
     pub(crate) completion: Option<Arc<dyn Completion>>,
     /// Whether the condition is asked for.
     pub(crate) complete_exclusively: Arc<AtomicBool>,
+    /// The parts that are under way.
+    crowd: Arc<Crowd>,
+}
+
+impl Connector {
+    /// Clients that can ask for a free name at the end of an upload.
+    pub(crate) fn asking(completion: impl Completion) -> Self {
+        Connector { completion: Some(Arc::new(completion)), ..Connector::default() }
+    }
 }
 
 impl HttpConnector for Connector {
@@ -74,7 +85,7 @@ struct TooLong(u64);
 #[async_trait]
 impl HttpService for Transport {
     async fn call(&self, mut request: HttpRequest) -> Result<HttpResponse, HttpError> {
-        let Connector { completion, complete_exclusively } = &self.connector;
+        let Connector { completion, complete_exclusively, .. } = &self.connector;
         let completion = completion.as_ref().filter(|completion| completion.is(&request));
         let exclusively = completion.filter(|_| complete_exclusively.load(Ordering::Relaxed));
         if let Some(completion) = exclusively {
@@ -82,6 +93,10 @@ impl HttpService for Transport {
                 .ask_for_free_name(&mut request)
                 .map_err(|error| HttpError::new(HttpErrorKind::Request, error))?;
         }
+        let part = match is_part(&request) {
+            true => Some(self.connector.crowd.enter().await),
+            false => None,
+        };
         let announces_object = request.method() == "HEAD";
         let wants_object = request.method() == "GET" && names_object(request.uri().query());
         let response = match request.body().content_length() as u64 {
@@ -99,6 +114,10 @@ impl HttpService for Transport {
             // It knows the condition for single writes only. The retries above ask again, now without it.
             complete_exclusively.store(false, Ordering::Relaxed);
         }
+        if part.is_some() && matches!(response.status().as_u16(), 429 | 503) {
+            self.connector.crowd.refused();
+        }
+        drop(part);
         if let Some(pause) = wanted_pause(&response) {
             tokio::time::sleep(pause).await;
         }
@@ -139,6 +158,13 @@ fn refuse_if_too_long(response: &HttpResponse) -> Result<(), HttpError> {
 fn names_object(query: Option<&str>) -> bool {
     let has = |query: &str, key: &str| query.split('&').any(|pair| pair.starts_with(key));
     query.is_none_or(|query| has(query, "sig=") && !has(query, "comp="))
+}
+
+/// Whether it sends a part of a large object, as S3 (and Google) or Azure calls it.
+fn is_part(request: &HttpRequest) -> bool {
+    let query = request.uri().query().unwrap_or_default();
+    let is_part = |pair: &str| pair.starts_with("partNumber=") || pair == "comp=block";
+    request.method() == "PUT" && query.split('&').any(is_part)
 }
 
 /// What a busy server asks for in `Retry-After`; the retries above wait in their own steps only.

@@ -1,5 +1,7 @@
 //! What can be said about replicas in the object stores of Google, Microsoft and Alibaba.
 
+use std::collections::BTreeMap;
+
 use crate::secret::Secret;
 
 /// A replica in a bucket of Google Cloud Storage. The credentials are Google's usual ones.
@@ -47,4 +49,6 @@ pub struct OssConfig {
     pub part_size: Option<u64>,
     /// How many parts are under way at once; default: 3.
     pub concurrency: Option<usize>,
+    /// Headers for every request.
+    pub headers: Option<BTreeMap<String, Secret>>,
 }

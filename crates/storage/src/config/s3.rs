@@ -1,5 +1,6 @@
 //! What can be said about an S3 replica.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::secret::Secret;
@@ -41,4 +42,12 @@ pub struct S3Config {
     pub sse_customer_key_path: Option<PathBuf>,
     /// Encryption with a key in Amazon's key service.
     pub sse_kms_key_id: Option<String>,
+    /// Encryption with a key of the store's own: `AES256`, or `aws:kms` for the default key of its key service.
+    pub sse: Option<String>,
+    /// Headers for every request.
+    pub headers: Option<BTreeMap<String, Secret>>,
+    /// Tags of new objects.
+    pub tags: Option<BTreeMap<String, String>>,
+    /// Pay for the requests to somebody else's bucket; default: no.
+    pub request_payer: Option<bool>,
 }

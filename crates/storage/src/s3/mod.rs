@@ -3,6 +3,7 @@
 //! Invariant: what is here is special to S3; the rest is in [`cloud`](crate::cloud).
 
 mod credentials;
+mod oss;
 mod profile;
 mod settings;
 
@@ -14,13 +15,13 @@ use object_store::aws::{
 };
 use object_store::client::HttpRequest;
 use object_store::list::PaginatedListOptions;
-use object_store::{ClientOptions, Error, HeaderMap, HeaderValue};
+use object_store::{Certificate, ClientOptions, Error, HeaderValue, PutMode};
 
 use crate::cloud::{
     Buckets, Cloud, CloudClient, Completion, Connector, FIRST_TRY, Facts, Opened, RETRIES, client_options,
     retry,
 };
-use crate::config::S3Config;
+use crate::config::{OssConfig, S3Config};
 use crate::error::StorageError;
 use crate::layout::Layout;
 use settings::{Encryption, Settings};
@@ -33,15 +34,33 @@ pub(crate) fn client(config: &S3Config) -> Result<CloudClient, StorageError> {
     CloudClient::new(bucket, config.path.as_deref())
 }
 
+/// A client for a configured path on Alibaba Cloud OSS. Nothing is asked of the server yet.
+pub(crate) fn oss_client(config: &OssConfig) -> Result<CloudClient, StorageError> {
+    static IN_USE: Buckets<OssConfig> = Buckets::none();
+    let settings = OssConfig { path: None, ..config.clone() };
+    let bucket = IN_USE.get(settings, || oss::bucket(config, &|name| std::env::var(name).ok()))?;
+    CloudClient::new(bucket, config.path.as_deref())
+}
+
 /// A bucket of Amazon's or of anyone who speaks its protocol.
 #[derive(Debug)]
 struct S3 {
     settings: Settings,
+    dialect: Dialect,
 }
+
+/// What a bucket is called.
+#[derive(Clone, Copy, Debug)]
+struct Dialect {
+    kind: &'static str,
+    cloud: &'static str,
+}
+
+const S3_DIALECT: Dialect = Dialect { kind: "s3", cloud: "S3" };
 
 impl S3 {
     fn new(config: &S3Config, env: &dyn Fn(&str) -> Option<String>) -> Result<Self, StorageError> {
-        Ok(S3 { settings: Settings::resolve(config, env)? })
+        Ok(S3 { settings: Settings::resolve(config, env)?, dialect: S3_DIALECT })
     }
 
     async fn region(&self) -> object_store::Result<String> {
@@ -66,6 +85,7 @@ impl S3 {
             .with_conditional_put(S3ConditionalPut::ETagMatch)
             .with_unsigned_payload(!settings.sign_payload)
             .with_disable_bulk_delete(!settings.bulk_delete)
+            .with_request_payer(settings.request_payer)
             .with_retry(retry(RETRIES))
             .with_client_options(self.client_options())
             .with_http_connector(connector);
@@ -76,19 +96,18 @@ impl S3 {
             Encryption::Bucket => builder,
             Encryption::Customer(key) => builder.with_ssec_encryption(key.expose()),
             Encryption::Kms(id) => builder.with_sse_kms_encryption(id),
+            Encryption::Managed(key, kind) => builder.with_config(*key, *kind),
         }
     }
 
     fn client_options(&self) -> ClientOptions {
         let settings = &self.settings;
         let plain_http = settings.endpoint.as_deref().is_some_and(|endpoint| endpoint.starts_with("http://"));
-        let mut headers = HeaderMap::new();
-        if let Some((name, value)) = settings.provider.header {
-            headers.insert(name, HeaderValue::from_static(value));
-        }
-        client_options(plain_http)
+        let roots = settings.roots.iter().filter_map(|root| Certificate::from_der(root).ok());
+        roots
+            .fold(client_options(plain_http), ClientOptions::with_root_certificate)
             .with_allow_invalid_certificates(settings.skip_verify)
-            .with_default_headers(headers)
+            .with_default_headers(settings.headers.clone())
     }
 }
 
@@ -97,11 +116,11 @@ impl Cloud for S3 {
     fn facts(&self) -> Facts {
         let settings = &self.settings;
         Facts {
-            kind: "s3",
-            cloud: "S3",
+            kind: self.dialect.kind,
+            cloud: self.dialect.cloud,
             noun: "bucket",
             bucket: settings.bucket.clone(),
-            url: format!("s3://{}", settings.bucket),
+            url: format!("{}://{}", self.dialect.kind, settings.bucket),
             server: settings.endpoint.clone().unwrap_or_else(|| "Amazon S3".to_owned()),
             layout: Layout::Hex,
             time_key: "litestream-timestamp",
@@ -110,12 +129,17 @@ impl Cloud for S3 {
             concurrency: settings.concurrency,
             equal_parts: settings.provider.equal_parts,
             creates_exclusively: settings.provider.creates_exclusively,
+            create_mode: match settings.provider.creates_by_header {
+                true => PutMode::Overwrite,
+                false => PutMode::Create,
+            },
+            tags: settings.tags.clone(),
         }
     }
 
     async fn connect(&self) -> object_store::Result<Opened> {
         let region = self.region().await?;
-        let connector = Connector { completion: Some(Arc::new(EndOfMultipart)), ..Connector::default() };
+        let connector = Connector::asking(EndOfMultipart);
         let builder = || self.builder(&region, connector.clone());
         let keys = self.keys(builder())?;
         let build = |retries| -> object_store::Result<Arc<AmazonS3>> {

@@ -6,6 +6,10 @@
 use std::path::Path;
 
 use ::url::Url;
+use object_store::TagSet;
+use object_store::aws::AmazonS3ConfigKey as Key;
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use rustls::pki_types::CertificateDer;
 
 use super::credentials::Credentials;
 use crate::cloud::DEFAULT_PART_SIZE;
@@ -13,11 +17,23 @@ use crate::config::S3Config;
 use crate::error::StorageError;
 use crate::providers::{AMAZON, Provider, provider_of};
 use crate::secret::Secret;
+use crate::trust;
 
 /// Amazon's least size of a part that is not the last.
 const MIN_PART_SIZE: u64 = 5 << 20;
 /// Amazon's greatest size of a part.
 const MAX_PART_SIZE: u64 = 5 << 30;
+/// Headers that belong to the request itself; another value would break it or its signature.
+const OWN_HEADERS: [&str; 8] = [
+    "authorization",
+    "content-length",
+    "content-md5",
+    "host",
+    "if-none-match",
+    "x-amz-content-sha256",
+    "x-amz-date",
+    "x-amz-security-token",
+];
 /// Parts wait in memory, so a slip of the finger must not take it all.
 const MAX_CONCURRENCY: usize = 64;
 
@@ -30,6 +46,8 @@ pub(super) enum Encryption {
     Customer(Secret),
     /// With this key of Amazon's key service.
     Kms(String),
+    /// With a key of the store's own, of this kind.
+    Managed(Key, &'static str),
 }
 
 /// Everything that is the same for all replicas in a bucket.
@@ -49,27 +67,42 @@ pub(super) struct Settings {
     pub(super) part_size: u64,
     pub(super) concurrency: usize,
     pub(super) encryption: Encryption,
+    pub(super) headers: HeaderMap,
+    pub(super) tags: TagSet,
+    pub(super) request_payer: bool,
+    /// What `AWS_CA_BUNDLE` holds.
+    pub(super) roots: Vec<CertificateDer<'static>>,
     pub(super) provider: Provider,
 }
 
 impl Settings {
-    /// `env` looks up an environment variable.
+    /// For whatever provider the endpoint is known to be; `env` looks up an environment variable.
     pub(super) fn resolve(
         config: &S3Config,
+        env: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Self, StorageError> {
+        let endpoint = said(&config.endpoint).map(|endpoint| parse_endpoint(&endpoint)).transpose()?;
+        let provider =
+            endpoint.as_ref().map_or(AMAZON, |url| provider_of(url.host_str().unwrap_or_default()));
+        Settings::of_provider(config, provider, env)
+    }
+
+    /// The same for a provider that is known already.
+    pub(super) fn of_provider(
+        config: &S3Config,
+        provider: Provider,
         env: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Self, StorageError> {
         let bucket = said(&config.bucket).ok_or_else(|| {
             invalid("an S3 replica needs a bucket: use s3://BUCKET/PATH, with ?endpoint=http://HOST:PORT for another server than Amazon's")
         })?;
         let endpoint = said(&config.endpoint).map(|endpoint| parse_endpoint(&endpoint)).transpose()?;
-        let provider =
-            endpoint.as_ref().map_or(AMAZON, |url| provider_of(url.host_str().unwrap_or_default()));
         let region = said(&config.region)
             .or_else(|| env("AWS_REGION"))
             .or_else(|| env("AWS_DEFAULT_REGION"))
             .or_else(|| endpoint.is_some().then(|| "us-east-1".to_owned()));
         let (endpoint, virtual_hosted) =
-            place(&bucket, endpoint, region.as_deref(), config.force_path_style)?;
+            place(&bucket, endpoint, region.as_deref(), &provider, config.force_path_style)?;
         Ok(Settings {
             credentials: Credentials::find(config, env)?,
             sign_payload: config.sign_payload.unwrap_or(true),
@@ -79,6 +112,13 @@ impl Settings {
             part_size: part_size(config.part_size)?,
             concurrency: config.concurrency.unwrap_or(provider.concurrency).clamp(1, MAX_CONCURRENCY),
             encryption: encryption(config)?,
+            headers: headers(config, &provider)?,
+            tags: tags(config),
+            request_payer: config.request_payer.unwrap_or(false),
+            roots: match env("AWS_CA_BUNDLE").filter(|path| !path.is_empty()) {
+                Some(path) => trust::read_bundle("AWS_CA_BUNDLE", path.as_ref())?,
+                None => Vec::new(),
+            },
             bucket,
             region,
             endpoint,
@@ -122,6 +162,7 @@ fn place(
     bucket: &str,
     endpoint: Option<Url>,
     region: Option<&str>,
+    provider: &Provider,
     force_path_style: Option<bool>,
 ) -> Result<(Option<String>, bool), StorageError> {
     if bucket.starts_with("arn:") {
@@ -140,7 +181,7 @@ fn place(
         });
         return Ok((base, virtual_hosted));
     };
-    let virtual_hosted = !force_path_style.unwrap_or(true);
+    let virtual_hosted = !force_path_style.unwrap_or(!provider.virtual_hosted);
     if virtual_hosted {
         let host = format!("{bucket}.{}", url.host_str().unwrap_or_default());
         url.set_host(Some(&host)).map_err(|error| {
@@ -183,13 +224,58 @@ fn encryption(config: &S3Config) -> Result<Encryption, StorageError> {
         Some(path) => Some(read_key(path)?),
         None => config.sse_customer_key.clone().filter(|key| !key.expose().is_empty()),
     };
-    match (customer_key, said(&config.sse_kms_key_id)) {
-        (Some(_), Some(_)) => Err(invalid("sse-customer-key and sse-kms-key-id exclude each other")),
-        (Some(key), None) if is_base64_of_32_bytes(key.expose()) => Ok(Encryption::Customer(key)),
-        (Some(_), None) => Err(invalid("sse-customer-key must be 32 bytes in base64")),
-        (None, Some(id)) => Ok(Encryption::Kms(id)),
-        (None, None) => Ok(Encryption::Bucket),
+    match (customer_key, said(&config.sse_kms_key_id), said(&config.sse)) {
+        (Some(_), Some(_), _) => Err(invalid("sse-customer-key and sse-kms-key-id exclude each other")),
+        (Some(_), None, Some(_)) => Err(invalid("sse-customer-key and sse exclude each other")),
+        (Some(key), None, None) if is_base64_of_32_bytes(key.expose()) => Ok(Encryption::Customer(key)),
+        (Some(_), None, None) => Err(invalid("sse-customer-key must be 32 bytes in base64")),
+        (None, Some(_), Some(kind)) if kind != "aws:kms" => {
+            Err(invalid(format!("sse-kms-key-id needs sse: aws:kms, not {kind:?}; leave sse out")))
+        }
+        (None, Some(id), _) => Ok(Encryption::Kms(id)),
+        (None, None, Some(kind)) => managed(&kind),
+        (None, None, None) => Ok(Encryption::Bucket),
     }
+}
+
+fn managed(kind: &str) -> Result<Encryption, StorageError> {
+    // As `object_store` calls them.
+    let name = match kind {
+        "AES256" => "AES256",
+        "aws:kms" => "sse-kms",
+        _ => return Err(invalid(format!("sse must be AES256 or aws:kms, not {kind:?}"))),
+    };
+    let key = "aws_server_side_encryption".parse();
+    key.map(|key| Encryption::Managed(key, name)).map_err(|error| invalid(format!("sse: {error}")))
+}
+
+/// The headers of every request: what the provider needs, and over it what the user said.
+fn headers(config: &S3Config, provider: &Provider) -> Result<HeaderMap, StorageError> {
+    let mut headers = HeaderMap::new();
+    if let Some((name, value)) = provider.header {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    for (name, value) in config.headers.iter().flatten() {
+        let header = HeaderName::from_bytes(name.as_bytes())
+            .map_err(|_| invalid(format!("headers: {name:?} is no name of a header")))?;
+        if OWN_HEADERS.contains(&header.as_str()) {
+            return Err(invalid(format!("headers: {header} is set by walstream itself")));
+        }
+        let mut value = HeaderValue::from_str(value.expose()).map_err(|_| {
+            invalid(format!("headers: the value of {header} has characters that cannot be sent"))
+        })?;
+        value.set_sensitive(true);
+        headers.insert(header, value);
+    }
+    Ok(headers)
+}
+
+fn tags(config: &S3Config) -> TagSet {
+    let mut tags = TagSet::default();
+    for (name, value) in config.tags.iter().flatten() {
+        tags.push(name, value);
+    }
+    tags
 }
 
 fn read_key(path: &Path) -> Result<Secret, StorageError> {
@@ -277,6 +363,11 @@ mod tests {
         assert_eq!(resolve(S3Config { concurrency: Some(7), ..r2 }).unwrap().concurrency, 7);
     }
 
+    fn with_header(name: &str, value: &str) -> S3Config {
+        let headers = [(name.to_owned(), Secret::new(value))].into();
+        S3Config { headers: Some(headers), ..bucket("b") }
+    }
+
     #[test]
     fn what_cannot_work_is_refused_with_a_reason() {
         let key = || Some(Secret::new("MTIzNDU2Nzg5MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTI="));
@@ -296,10 +387,18 @@ mod tests {
                 S3Config { sse_customer_key: key(), sse_kms_key_id: Some("k".into()), ..bucket("b") },
                 "exclude each other",
             ),
+            (S3Config { sse: Some("AES128".into()), ..bucket("b") }, "sse must be AES256 or aws:kms"),
+            (
+                S3Config { sse: Some("AES256".into()), sse_kms_key_id: Some("k".into()), ..bucket("b") },
+                "needs sse: aws:kms",
+            ),
+            (with_header("Authorization", "x"), "headers: authorization is set by walstream itself"),
+            (with_header("no name", "x"), "headers: \"no name\" is no name of a header"),
+            (with_header("x-key", "hunter2\n"), "headers: the value of x-key has characters"),
         ];
         for (config, sentence) in rows {
             let error = resolve(config).unwrap_err().to_string();
-            assert!(error.contains(sentence), "{error}");
+            assert!(error.contains(sentence) && !error.contains("hunter2"), "{error}");
         }
         assert!(resolve(S3Config { sse_customer_key: key(), ..bucket("b") }).is_ok());
     }

@@ -165,7 +165,7 @@ impl Server {
     fn trouble(&self, error: &reqwest::Error) -> Trouble {
         let first: &(dyn std::error::Error + 'static) = error;
         let last = std::iter::successors(Some(first), |&error| error.source()).last();
-        let (server, cause) = (self.name(), last.unwrap_or(first).to_string());
+        let (server, cause) = (self.name(), crate::trust::advise(last.unwrap_or(first).to_string()));
         if error.is_connect() { Trouble::Connect { server, cause } } else { Trouble::Lost { server, cause } }
     }
 }

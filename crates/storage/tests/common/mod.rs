@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "test code")]
 
 pub mod proxy;
+pub mod strict;
 pub mod wire;
 
 use std::sync::Arc;

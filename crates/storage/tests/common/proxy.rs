@@ -148,7 +148,7 @@ async fn serve(mut client: TcpStream, server: &str, state: &Mutex<State>) -> Opt
     client.shutdown().await.ok()
 }
 
-fn content_length(head: &str) -> usize {
+pub(super) fn content_length(head: &str) -> usize {
     let header = head
         .lines()
         .find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length:").map(str::to_owned));
@@ -156,7 +156,7 @@ fn content_length(head: &str) -> usize {
 }
 
 /// The server's whole answer to the request, which it is told to be the last of its connection.
-async fn forward(server: &str, head: &str, body: &[u8]) -> Option<Vec<u8>> {
+pub(super) async fn forward(server: &str, head: &str, body: &[u8]) -> Option<Vec<u8>> {
     let mut upstream = TcpStream::connect(server).await.ok()?;
     let head = head.replacen("\r\n", "\r\nConnection: close\r\n", 1);
     upstream.write_all(head.as_bytes()).await.ok()?;

@@ -14,7 +14,7 @@ mod contract;
 mod faults;
 mod memory;
 
-use backends::{Backend, DavNginx, DavRclone, DavWsgidav, Directory, Moto, S3sFs};
+use backends::{Backend, DavNginx, DavRclone, DavWsgidav, Directory, Moto, Oss, S3sFs, StrictS3};
 use walstream_test_support::outcomes;
 
 /// Starts a server, does the case, notes the outcome.
@@ -85,6 +85,8 @@ cases! {
     directory: Directory,
     s3_moto: Moto,
     s3_s3s: S3sFs,
+    s3_strict: StrictS3,
+    oss: Oss,
     webdav_nginx: DavNginx,
     webdav_wsgidav: DavWsgidav,
     webdav_rclone: DavRclone,

@@ -173,10 +173,11 @@ mod tests {
             from_keys(&keys, &RootKeys::default()).unwrap()
         };
         insta::assert_debug_snapshot!([
+            "{type: s3, bucket: b, sse: AES256, headers: {x-a: b}, tags: {k: v}, request-payer: true}",
             "{type: gs, bucket: b, path: /p}",
             "{type: abs, bucket: b, path: p, account-name: n, account-key: k, sas-token: t, endpoint: 'http://h'}",
             "{type: oss, bucket: b, path: p, region: r, endpoint: e, access-key-id: i, secret-access-key: s, \
-              part-size: 6MiB, concurrency: 2}",
+              part-size: 6MiB, concurrency: 2, headers: {x-a: b}}",
             "{type: sftp, host: 'h:1', user: u, password: p, key-path: /k, host-key: ssh-ed25519 AAAA, \
               accept-unknown-host-key: no, concurrent-writes: false, path: /p}",
             "{type: webdav, webdav-url: 'https://h', webdav-username: u, webdav-password: p, path: /p}",

@@ -1,8 +1,9 @@
 //! Replicas in object stores: S3, Google Cloud Storage, Azure, OSS.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 
-use walstream_storage::{AzureConfig, GcsConfig, OssConfig, S3Config};
+use walstream_storage::{AzureConfig, GcsConfig, OssConfig, S3Config, Secret};
 
 use super::super::{ConfigError, expand_path};
 use super::{Layers, pick, require, secret};
@@ -54,6 +55,10 @@ pub(super) fn s3(url: S3Config, layers: Layers<'_>) -> Result<S3Config, ConfigEr
             None => url.sse_customer_key_path,
         },
         sse_kms_key_id: pick!(layers, url.sse_kms_key_id, sse_kms_key_id),
+        sse: pick!(layers, None, sse),
+        headers: headers(layers),
+        tags: pick!(layers, None, tags),
+        request_payer: pick!(layers, None, request_payer),
     };
     require(&s3.bucket, "bucket", "s3").map(|()| s3)
 }
@@ -85,6 +90,7 @@ pub(super) fn oss(url: OssConfig, layers: Layers<'_>) -> Result<OssConfig, Confi
         secret_access_key: secret(pick!(layers, None, secret_access_key)),
         part_size: part_size(url.part_size, layers),
         concurrency: concurrency(url.concurrency, layers),
+        headers: headers(layers),
     };
     require(&oss.bucket, "bucket", "oss").map(|()| oss)
 }
@@ -95,6 +101,12 @@ pub(super) fn bucket(of_url: Option<String>, layers: Layers<'_>) -> Option<Strin
         Some(_) => of_url,
         None => pick!(layers, of_url, bucket),
     }
+}
+
+/// Headers may carry keys, so they are kept like them.
+fn headers(layers: Layers<'_>) -> Option<BTreeMap<String, Secret>> {
+    let headers = pick!(layers, None, headers);
+    headers.map(|headers| headers.into_iter().map(|(name, value)| (name, Secret::new(value))).collect())
 }
 
 fn part_size(of_url: Option<u64>, Layers { keys, root }: Layers<'_>) -> Option<u64> {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 pub(crate) use directory::Directory;
-pub(crate) use s3::{Moto, S3sFs};
+pub(crate) use s3::{Moto, Oss, S3sFs, StrictS3};
 use walstream_ltx::{FileName, Level, TxidRange};
 use walstream_storage::{ReplicaClient, ReplicaConfig, connect};
 pub(crate) use webdav::{DavNginx, DavRclone, DavWsgidav};
