@@ -12,6 +12,7 @@ use object_store::client::{HttpError, HttpErrorKind};
 use super::Facts;
 use super::bucket::Bucket;
 use crate::error::StorageError;
+use crate::trust::advise;
 
 /// The longest answer of a server that is shown.
 const MAX_REASON: usize = 300;
@@ -77,7 +78,9 @@ impl Place {
         let cause = chain.last().map(String::as_str).unwrap_or_default();
         let transport = causes(error).find_map(|error| error.downcast_ref::<HttpError>());
         shorten(&match transport.map(HttpError::kind) {
-            Some(HttpErrorKind::Connect) => format!("cannot connect to {server}: {cause}"),
+            Some(HttpErrorKind::Connect) => {
+                format!("cannot connect to {server}: {}", advise(cause.to_owned()))
+            }
             Some(HttpErrorKind::Timeout) => format!("{server} fell silent: {cause}"),
             Some(_) => format!("lost the connection to {server}: {cause}"),
             None => cause.to_owned(),
