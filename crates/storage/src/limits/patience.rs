@@ -16,7 +16,7 @@ use crate::error::StorageError;
 
 /// Calls that may need many requests have so many times as long.
 const MANY: u32 = 5;
-/// As much as a store may collect before it sends it; MiB.
+/// As much as a store may collect before it sends it, while there is more to come; MiB.
 const COLLECTED_MIB: u32 = 64;
 
 /// The patience for one call.
@@ -59,11 +59,15 @@ impl Patience<'_> {
         supply: &Supply,
         call: impl Future<Output = Result<T, StorageError>>,
     ) -> Result<T, StorageError> {
-        let limit = self.limits.silence.saturating_mul(MANY);
-        let limit = limit.saturating_add(self.limits.per_mib.saturating_mul(COLLECTED_MIB));
+        let limit_of = |mib| {
+            let limit = self.limits.silence.saturating_mul(MANY);
+            limit.saturating_add(self.limits.per_mib.saturating_mul(mib))
+        };
+        let step = limit_of(COLLECTED_MIB) / 8;
         tokio::pin!(call);
         loop {
-            match tokio::time::timeout(limit / 8, &mut call).await {
+            let limit = limit_of(supply.may_be_collected());
+            match tokio::time::timeout(step, &mut call).await {
                 Ok(outcome) => return outcome,
                 Err(_) if supply.unasked_for() >= limit => return Err(self.lost(limit)),
                 Err(_) => {}
@@ -83,8 +87,16 @@ impl Patience<'_> {
 /// What a store takes of a body of unknown length.
 #[derive(Default)]
 pub(super) struct Supply {
-    /// When it got the last chunk, unless it has asked for another since.
-    given: Mutex<Option<Instant>>,
+    taken: Mutex<Taken>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Taken {
+    /// When it got the last chunk, or the end, unless it has asked for another since.
+    given: Option<Instant>,
+    bytes: u64,
+    /// Whether it has everything. Some stores must have it all before they send any of it.
+    ended: bool,
 }
 
 impl Supply {
@@ -95,15 +107,29 @@ impl Supply {
         Watched { supply: Arc::clone(supply), body }.boxed()
     }
 
-    fn note(&self, given: Option<Instant>) {
-        *self.given.lock().unwrap_or_else(PoisonError::into_inner) = given;
+    fn note(&self, next: &Poll<Option<Result<Bytes, std::io::Error>>>) {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        taken.given = next.is_ready().then(Instant::now);
+        match next {
+            Poll::Ready(Some(Ok(chunk))) => taken.bytes += chunk.len() as u64,
+            Poll::Ready(None) => taken.ended = true,
+            _ => {}
+        }
+    }
+
+    fn taken(&self) -> Taken {
+        *self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn unasked_for(&self) -> Duration {
-        self.given
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .map_or(Duration::ZERO, |given| given.elapsed())
+        self.taken().given.map_or(Duration::ZERO, |given| given.elapsed())
+    }
+
+    /// How much the store may have yet to send; MiB.
+    fn may_be_collected(&self) -> u32 {
+        let Taken { bytes, ended, .. } = self.taken();
+        let all = u32::try_from(bytes.div_ceil(1 << 20)).unwrap_or(u32::MAX);
+        if ended { all.max(COLLECTED_MIB) } else { COLLECTED_MIB }
     }
 }
 
@@ -117,7 +143,7 @@ impl Stream for Watched {
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let next = self.body.poll_next_unpin(context);
-        self.supply.note(next.is_ready().then(Instant::now));
+        self.supply.note(&next);
         next
     }
 }
@@ -236,5 +262,31 @@ mod tests {
         let error = watched.next().await.unwrap().unwrap_err().to_string();
         assert_eq!(error, "here: reading failed: nothing came for 10 s");
         assert!(watched.next().await.is_none());
+    }
+
+    /// Takes a body of so many MiB, whole, and is then done after so many seconds.
+    async fn collected(mib: usize, seconds: u64) -> Result<(), String> {
+        let store =
+            crate::file::FileClient::new(&crate::FileConfig { path: Some("/x".into()), access: None });
+        let limits = Limits { per_mib: Duration::from_secs(1), ..limits() };
+        let patience = Patience { limits: &limits, store: &store.unwrap(), operation: "upload" };
+        let supply = Arc::new(Supply::default());
+        let mut body =
+            Supply::watch(&supply, stream::iter((0..mib).map(|_| Ok(Bytes::from(vec![0; 1 << 20])))).boxed());
+        let call = async {
+            while body.next().await.is_some() {}
+            tokio::time::sleep(Duration::from_secs(seconds)).await;
+            Ok(())
+        };
+        patience.for_supply(&supply, call).await.map_err(|error| error.to_string())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_store_that_must_have_all_before_it_sends_any_has_time_for_all() {
+        assert_eq!(collected(300, 340).await, Ok(()));
+        assert_eq!(collected(1, 100).await, Ok(()));
+        let error = collected(300, 500).await.unwrap_err();
+        assert_eq!(error, "file:///x: upload failed: the store did not get it done within 350 s");
+        assert!(collected(1, 200).await.is_err());
     }
 }
