@@ -47,7 +47,7 @@ def create(path, mebibytes, seed=1):
 def burst(connection, mebibytes, seed=2):
     """Commits of 100 rows as fast as they go, until so much has been written."""
     chance = random.Random(seed)
-    for _ in range(mebibytes * 2**20 // (ROW_BYTES * 100)):
+    for _ in range(int(mebibytes * 2**20) // (ROW_BYTES * 100)):
         connection.execute("BEGIN")
         connection.executemany("INSERT INTO item(sold, body) VALUES (0, ?)", ((body(chance),) for _ in range(100)))
         connection.execute("COMMIT")
