@@ -1,9 +1,10 @@
-//! walstream beside the real Litestream 0.5.17: what one writes the other reads, in a directory, on S3 and on WebDAV.
+//! walstream beside the real Litestream 0.5.17: what one writes the other reads, in a directory, on S3, WebDAV and SFTP.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 mod across;
 mod merged;
+mod sftp;
 mod take_over;
 
 use walstream_test_support::Program;

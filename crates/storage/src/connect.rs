@@ -8,6 +8,7 @@ use crate::error::StorageError;
 use crate::file::FileClient;
 use crate::limits::{Limited, Limits};
 use crate::s3;
+use crate::sftp::SftpClient;
 use crate::webdav::WebDavClient;
 
 /// A client for a configured replica. Nothing is asked of the store yet; [`ReplicaClient::init`] does that.
@@ -30,9 +31,10 @@ fn store(config: &ReplicaConfig) -> Result<Arc<dyn ReplicaClient>, StorageError>
         ReplicaConfig::S3(config) => Arc::new(s3::client(config)?),
         ReplicaConfig::Oss(config) => Arc::new(s3::oss_client(config)?),
         ReplicaConfig::WebDav(config) => Arc::new(WebDavClient::new(config)?),
+        ReplicaConfig::Sftp(config) => Arc::new(SftpClient::new(config)?),
         other => {
             let message = format!(
-                "replica type {:?} is not supported yet; supported are file, s3, webdav and oss",
+                "replica type {:?} is not supported yet; supported are file, s3, sftp, webdav and oss",
                 other.kind()
             );
             return Err(StorageError::Config(message));

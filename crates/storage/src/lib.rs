@@ -18,6 +18,7 @@
 //! # }
 //! ```
 
+mod chunks;
 pub mod client;
 mod cloud;
 pub mod config;
@@ -32,6 +33,7 @@ mod limits;
 mod providers;
 mod s3;
 pub mod secret;
+mod sftp;
 mod timestamp;
 mod trust;
 pub mod url;

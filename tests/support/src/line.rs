@@ -3,14 +3,15 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 
 /// A TCP proxy on a free loopback port. Its threads end with the connections.
 pub struct Line {
     address: SocketAddr,
     is_dead: Arc<AtomicBool>,
+    open: Arc<Mutex<Vec<TcpStream>>>,
 }
 
 impl Line {
@@ -19,21 +20,35 @@ impl Line {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let (address, is_dead) = (listener.local_addr().unwrap(), Arc::<AtomicBool>::default());
         let (server, dead) = (server.to_owned(), Arc::clone(&is_dead));
+        let open: Arc<Mutex<Vec<TcpStream>>> = Arc::default();
+        let opened = Arc::clone(&open);
         thread::spawn(move || {
             for near in listener.incoming().flatten() {
                 let Ok(far) = TcpStream::connect(&server) else { continue };
+                opened.lock().unwrap().push(near.try_clone().unwrap());
                 let (near2, far2) = (near.try_clone().unwrap(), far.try_clone().unwrap());
                 let (dead_out, dead_back) = (Arc::clone(&dead), Arc::clone(&dead));
                 thread::spawn(move || carry(near, far, &dead_out));
                 thread::spawn(move || carry(far2, near2, &dead_back));
             }
         });
-        Line { address, is_dead }
+        Line { address, is_dead, open }
     }
 
     /// Where the near end is: `http://127.0.0.1:PORT`.
     pub fn endpoint(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// Where the near end is: `127.0.0.1:PORT`.
+    pub fn address(&self) -> String {
+        self.address.to_string()
+    }
+
+    /// Ends every connection that is open; says how many these were. New ones come about as before.
+    pub fn cut(&self) -> usize {
+        let cut: Vec<TcpStream> = self.open.lock().unwrap().drain(..).collect();
+        cut.iter().filter(|stream| stream.shutdown(Shutdown::Both).is_ok()).count()
     }
 
     /// From now on nothing comes through, in either direction.

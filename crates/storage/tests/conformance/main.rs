@@ -14,7 +14,9 @@ mod contract;
 mod faults;
 mod memory;
 
-use backends::{Backend, DavNginx, DavRclone, DavWsgidav, Directory, Moto, Oss, S3sFs, StrictS3};
+use backends::{
+    Backend, DavNginx, DavRclone, DavWsgidav, Directory, Moto, OpenSsh, Oss, S3sFs, SftpRclone, StrictS3,
+};
 use walstream_test_support::outcomes;
 
 /// Starts a server, does the case, notes the outcome.
@@ -90,4 +92,6 @@ cases! {
     webdav_nginx: DavNginx,
     webdav_wsgidav: DavWsgidav,
     webdav_rclone: DavRclone,
+    sftp_openssh: OpenSsh,
+    sftp_rclone: SftpRclone,
 }

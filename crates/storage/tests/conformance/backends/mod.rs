@@ -2,6 +2,7 @@
 
 mod directory;
 mod s3;
+mod sftp;
 mod webdav;
 
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 pub(crate) use directory::Directory;
 pub(crate) use s3::{Moto, Oss, S3sFs, StrictS3};
+pub(crate) use sftp::{OpenSsh, SftpRclone};
 use walstream_ltx::{FileName, Level, TxidRange};
 use walstream_storage::{ReplicaClient, ReplicaConfig, connect};
 pub(crate) use webdav::{DavNginx, DavRclone, DavWsgidav};

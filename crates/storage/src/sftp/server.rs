@@ -1,0 +1,127 @@
+//! One server and login. All replicas there share its connection.
+//!
+//! Invariant: there is at most one connection at a time; a lost one is replaced by whoever needs it next.
+
+use std::future::Future;
+use std::sync::{Arc, LazyLock, PoisonError, Weak};
+use std::time::Duration;
+
+use tokio::sync::{Mutex, OnceCell};
+
+use super::connection::Connection;
+use super::failure::Failure;
+use super::publish::Publishing;
+use super::settings::Settings;
+use crate::config::SftpConfig;
+use crate::error::StorageError;
+
+/// Pauses between tries: together some three seconds. More patience is the caller's, who can say meanwhile that the
+/// server is away.
+const PAUSES: [Duration; 5] = [
+    Duration::from_millis(100),
+    Duration::from_millis(200),
+    Duration::from_millis(400),
+    Duration::from_millis(800),
+    Duration::from_millis(1600),
+];
+
+pub(super) struct Server {
+    pub(super) settings: Settings,
+    /// How files get their names here, once that was tried out.
+    pub(super) publishing: OnceCell<Publishing>,
+    current: Mutex<Option<Arc<Connection>>>,
+    /// Temporary files that could not be removed because the connection was lost.
+    left_over: std::sync::Mutex<Vec<String>>,
+}
+
+impl Server {
+    /// The server of a configuration: the one in use already, if another replica logs in there in the same way.
+    pub(super) fn shared(config: &SftpConfig) -> Result<Arc<Self>, StorageError> {
+        type InUse = std::sync::Mutex<Vec<(SftpConfig, Weak<Server>)>>;
+        static IN_USE: LazyLock<InUse> = LazyLock::new(InUse::default);
+
+        let key = SftpConfig { path: None, ..config.clone() };
+        let mut in_use = IN_USE.lock().unwrap_or_else(PoisonError::into_inner);
+        in_use.retain(|(_, server)| server.strong_count() > 0);
+        if let Some(server) =
+            in_use.iter().find(|(known, _)| *known == key).and_then(|(_, weak)| weak.upgrade())
+        {
+            return Ok(server);
+        }
+        let server = Arc::new(Server::new(Settings::resolve(config, &|name| std::env::var(name).ok())?));
+        in_use.push((key, Arc::downgrade(&server)));
+        Ok(server)
+    }
+
+    pub(super) fn new(settings: Settings) -> Self {
+        Server {
+            settings,
+            publishing: OnceCell::new(),
+            current: Mutex::default(),
+            left_over: std::sync::Mutex::default(),
+        }
+    }
+
+    /// The connection in use, or a new one.
+    pub(super) async fn connection(&self) -> Result<Arc<Connection>, Failure> {
+        let mut current = self.current.lock().await;
+        if let Some(connection) = current.as_ref().filter(|connection| connection.is_usable()) {
+            return Ok(Arc::clone(connection));
+        }
+        *current = None;
+        let connection = Arc::new(Connection::open(&self.settings).await?);
+        *current = Some(Arc::clone(&connection));
+        let left_over = std::mem::take(&mut *self.left_over.lock().unwrap_or_else(PoisonError::into_inner));
+        for path in left_over {
+            // What cannot be removed now is found by its age.
+            let connection = Arc::clone(&connection);
+            tokio::spawn(async move { connection.ask(connection.sftp.remove(path)).await });
+        }
+        Ok(connection)
+    }
+
+    /// Removes a temporary file, over the next connection if this one is lost.
+    pub(super) async fn remove_temp(&self, connection: &Connection, path: String) {
+        let removed = connection.ask(connection.sftp.remove(&path)).await;
+        if !matches!(removed, Err(Failure::Lost(_) | Failure::Silent(_))) {
+            return;
+        }
+        let current = self.current.lock().await;
+        match current.as_ref().filter(|connection| connection.is_usable()) {
+            Some(next) => drop(next.ask(next.sftp.remove(path)).await),
+            None => self.left_over.lock().unwrap_or_else(PoisonError::into_inner).push(path),
+        }
+    }
+
+    /// Does something that may be done twice, again if the connection was lost meanwhile.
+    pub(super) async fn ask<T, F>(&self, work: impl Fn(Arc<Connection>) -> F) -> Result<T, Failure>
+    where
+        F: Future<Output = Result<T, Failure>>,
+    {
+        let mut tries = Tries::default();
+        loop {
+            let done = match self.connection().await {
+                Ok(connection) => work(connection).await,
+                Err(failure) => Err(failure),
+            };
+            match done {
+                Err(failure) if failure.may_pass() && tries.again().await => {}
+                done => return done,
+            }
+        }
+    }
+}
+
+/// How often something was tried.
+#[derive(Default)]
+pub(super) struct Tries(usize);
+
+impl Tries {
+    /// Waits a little; `false` if it was tried often enough.
+    pub(super) async fn again(&mut self) -> bool {
+        let Some(pause) = PAUSES.get(self.0) else { return false };
+        self.0 += 1;
+        tokio::time::sleep(*pause).await;
+        true
+    }
+}
