@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 mod across;
+mod clouds;
 mod merged;
 mod sftp;
 mod take_over;

@@ -45,7 +45,7 @@ impl Shown {
     /// Status and text.
     #[track_caller]
     pub(crate) fn says(&self, path: &str) -> (u16, String) {
-        let Response { status, body } = self.get(path);
+        let Response { status, body, .. } = self.get(path);
         (status, String::from_utf8(body).unwrap())
     }
 

@@ -7,9 +7,9 @@ use crate::config::ReplicaConfig;
 use crate::error::StorageError;
 use crate::file::FileClient;
 use crate::limits::{Limited, Limits};
-use crate::s3;
 use crate::sftp::SftpClient;
 use crate::webdav::WebDavClient;
+use crate::{azure, gcs, s3};
 
 /// A client for a configured replica. Nothing is asked of the store yet; [`ReplicaClient::init`] does that.
 pub fn connect(config: &ReplicaConfig) -> Result<Arc<dyn ReplicaClient>, StorageError> {
@@ -29,12 +29,14 @@ fn store(config: &ReplicaConfig) -> Result<Arc<dyn ReplicaClient>, StorageError>
     Ok(match config {
         ReplicaConfig::File(config) => Arc::new(FileClient::new(config)?),
         ReplicaConfig::S3(config) => Arc::new(s3::client(config)?),
+        ReplicaConfig::Gcs(config) => Arc::new(gcs::client(config)?),
+        ReplicaConfig::Azure(config) => Arc::new(azure::client(config)?),
         ReplicaConfig::Oss(config) => Arc::new(s3::oss_client(config)?),
         ReplicaConfig::WebDav(config) => Arc::new(WebDavClient::new(config)?),
         ReplicaConfig::Sftp(config) => Arc::new(SftpClient::new(config)?),
         other => {
             let message = format!(
-                "replica type {:?} is not supported yet; supported are file, s3, sftp, webdav and oss",
+                "replica type {:?} is not supported yet; supported are file, s3, gs, abs, sftp, webdav and oss",
                 other.kind()
             );
             return Err(StorageError::Config(message));

@@ -18,6 +18,7 @@
 //! # }
 //! ```
 
+mod azure;
 mod chunks;
 pub mod client;
 mod cloud;
@@ -26,6 +27,7 @@ mod connect;
 pub mod counted;
 pub mod error;
 pub mod file;
+mod gcs;
 mod http;
 mod layout;
 pub mod legacy;

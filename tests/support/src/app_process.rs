@@ -5,10 +5,11 @@
 //! this, and it can be killed.
 
 use std::io::{BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use crate::Stranger;
+use crate::tools::own_program;
 
 /// A process that holds one SQLite connection and runs what it is told.
 pub struct AppProcess {
@@ -20,12 +21,12 @@ pub struct AppProcess {
 impl AppProcess {
     /// Opens (or creates) a database in a new process; it is left in SQLite's defaults, journal mode included.
     pub fn open(database: &Path) -> AppProcess {
-        AppProcess::start(Command::new(executable()).arg(database))
+        AppProcess::start(Command::new(own_program("walstream-test-app")).arg(database))
     }
 
     /// [`AppProcess::open`], by another user.
     pub fn open_as(stranger: Stranger, database: &Path) -> AppProcess {
-        let mut command = Command::new(executable());
+        let mut command = Command::new(own_program("walstream-test-app"));
         stranger.runs(command.arg(database));
         AppProcess::start(&mut command)
     }
@@ -75,24 +76,6 @@ impl AppProcess {
         child.wait().unwrap();
         drop(answers);
     }
-}
-
-/// The program next to the tests. A run of the whole workspace has built it; a run of one crate may not have.
-fn executable() -> PathBuf {
-    let test = std::env::current_exe().expect("a test knows its own path");
-    let profile = test.parent().and_then(Path::parent).expect("tests are in target/PROFILE/deps");
-    let path = profile.join("walstream-test-app");
-    if !path.exists() {
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let build = ["build", "--quiet", "-p", "walstream-test-support", "--bin", "walstream-test-app"];
-        let built = Command::new(cargo).args(build).current_dir(crate::tools::workspace()).status();
-        assert!(
-            built.is_ok_and(|status| status.success()) && path.exists(),
-            "cannot build {}",
-            path.display()
-        );
-    }
-    path
 }
 
 #[cfg(test)]

@@ -44,7 +44,12 @@ impl Golden {
 
     /// The URL of the copy.
     pub fn url(&self) -> String {
-        file_url(&self.folder.path().join("replica"))
+        file_url(&self.replica())
+    }
+
+    /// The copy itself.
+    pub fn replica(&self) -> PathBuf {
+        self.folder.path().join("replica")
     }
 
     /// A free name for a restored database.

@@ -9,6 +9,8 @@ use std::time::Duration;
 pub struct Response {
     /// The status code.
     pub status: u16,
+    /// The headers, their names in lower case.
+    pub headers: Vec<(String, String)>,
     /// The body as it came.
     pub body: Vec<u8>,
 }
@@ -39,5 +41,15 @@ fn parse(answer: &[u8]) -> Option<Response> {
     let head_end = answer.windows(4).position(|window| window == b"\r\n\r\n")?;
     let head = std::str::from_utf8(&answer[..head_end]).ok()?;
     let status = head.split(' ').nth(1)?.parse().ok()?;
-    Some(Response { status, body: answer[head_end + 4..].to_vec() })
+    let headers = headers(head.lines().skip(1));
+    Some(Response { status, headers, body: answer[head_end + 4..].to_vec() })
+}
+
+/// The headers of a request or an answer, their names in lower case.
+pub(crate) fn headers<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<(String, String)> {
+    let split = |line: &str| {
+        let (name, value) = line.split_once(':')?;
+        Some((name.trim().to_ascii_lowercase(), value.trim().to_owned()))
+    };
+    lines.filter_map(split).collect()
 }

@@ -8,8 +8,10 @@
 
 pub mod app;
 pub mod app_process;
+pub mod azurite;
 pub mod compare;
 pub mod exposition;
+pub mod gcs;
 pub mod golden;
 pub mod http;
 pub mod line;
@@ -30,7 +32,9 @@ pub mod webdav;
 
 pub use app::App;
 pub use app_process::AppProcess;
+pub use azurite::Azurite;
 pub use exposition::Scrape;
+pub use gcs::Gcs;
 pub use line::Line;
 pub use moto::Moto;
 pub use place::Place;

@@ -136,15 +136,7 @@ impl Moto {
 
 impl Drop for Moto {
     fn drop(&mut self) {
-        // `timeout` hands a TERM on to the server; the KILL of `Running` would hit `timeout` alone.
-        self.server.signal(rustix::process::Signal::TERM);
-        let ended = (0..500).any(|_| {
-            std::thread::sleep(Duration::from_millis(10));
-            !self.server.is_running()
-        });
-        if !ended {
-            eprintln!("moto_server did not end within 5 s; `timeout` will end it");
-        }
+        self.server.end();
     }
 }
 

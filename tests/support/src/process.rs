@@ -91,6 +91,18 @@ impl Running {
         self.wait(deadline)
     }
 
+    /// Ends a server that `timeout` runs: that hands a TERM on, while the KILL of dropping would hit `timeout` alone.
+    pub fn end(&mut self) {
+        self.signal(Signal::TERM);
+        let ended = (0..500).any(|_| {
+            std::thread::sleep(Duration::from_millis(10));
+            !self.is_running()
+        });
+        if !ended {
+            eprintln!("process {} did not end within 5 s; `timeout` will end it", self.id());
+        }
+    }
+
     /// Waits for its end; past the deadline it is killed and the test fails.
     #[track_caller]
     pub fn wait(mut self, deadline: Duration) -> Finished {

@@ -21,17 +21,18 @@ pub struct Program {
     /// For messages, "litestream" or "walstream".
     pub name: &'static str,
     path: PathBuf,
+    environment: Vec<(&'static str, String)>,
 }
 
 impl Program {
     /// The peer: the real Litestream 0.5.17.
     pub fn litestream() -> Program {
-        Program { name: "litestream", path: tool(Tool::Litestream) }
+        Program { name: "litestream", path: tool(Tool::Litestream), environment: Vec::new() }
     }
 
     /// The real Litestream 0.3.13.
     pub fn litestream_03() -> Program {
-        Program { name: "litestream-0.3.13", path: tool(Tool::Litestream03) }
+        Program { name: "litestream-0.3.13", path: tool(Tool::Litestream03), environment: Vec::new() }
     }
 
     /// This workspace's program; a test passes `env!("CARGO_BIN_EXE_walstream")`.
@@ -40,8 +41,15 @@ impl Program {
     pub fn walstream(path: &str) -> Program {
         match std::env::var("WALSTREAM_TEST_SUBJECT").as_deref() {
             Ok("litestream") => Program::litestream(),
-            _ => Program { name: "walstream", path: path.into() },
+            _ => Program { name: "walstream", path: path.into(), environment: Vec::new() },
         }
+    }
+
+    /// The program with these environment variables too, such as those that lead to a server.
+    #[must_use]
+    pub fn with(mut self, variables: impl IntoIterator<Item = (&'static str, String)>) -> Program {
+        self.environment.extend(variables);
+        self
     }
 
     /// Whether this is the peer.
@@ -56,7 +64,7 @@ impl Program {
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("HOME", "/nonexistent");
-        command.envs(Moto::environment()).args(arguments);
+        command.envs(Moto::environment()).envs(self.environment.iter().cloned()).args(arguments);
         command
     }
 

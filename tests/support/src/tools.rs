@@ -1,6 +1,7 @@
 //! Where the external programs of the tests are.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// An external program that `tests/run --install` puts into `target/test-tools`, or that the system brings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,5 +71,23 @@ pub fn tool(tool: Tool) -> PathBuf {
         "{} is missing. Get it with: tests/run --install, which says what the system must bring",
         path.display()
     );
+    path
+}
+
+/// A program of this crate, next to the tests. A run of the whole workspace has built it; a run of one crate may not have.
+pub fn own_program(name: &str) -> PathBuf {
+    let test = std::env::current_exe().expect("a test knows its own path");
+    let profile = test.parent().and_then(Path::parent).expect("tests are in target/PROFILE/deps");
+    let path = profile.join(name);
+    if !path.exists() {
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let build = ["build", "--quiet", "-p", "walstream-test-support", "--bin", name];
+        let built = Command::new(cargo).args(build).current_dir(workspace()).status();
+        assert!(
+            built.is_ok_and(|status| status.success()) && path.exists(),
+            "cannot build {}",
+            path.display()
+        );
+    }
     path
 }

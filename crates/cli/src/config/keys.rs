@@ -103,7 +103,7 @@ replica_settings! {
     of_stores {
         bucket: String => ["s3", "gs", "abs", "nats", "oss"],
         region: String => ["s3", "oss"],
-        endpoint: String => ["s3", "abs", "oss"],
+        endpoint: String => ["s3", "gs", "abs", "oss"],
         access_key_id: String => ["s3", "oss"],
         secret_access_key: String => ["s3", "oss"],
         force_path_style: bool => ["s3"],

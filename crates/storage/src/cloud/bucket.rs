@@ -3,7 +3,6 @@
 //! Invariant: no request goes out before [`Bucket::open`]; what has to be asked (the region, whether names are
 //! protected) is asked once and only when it is first needed.
 
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -104,7 +103,7 @@ impl Bucket {
                      each write instead, so make sure that only one process replicates to each path"
                 );
             }
-            opened.complete_exclusively.store(exclusive, Ordering::Relaxed);
+            opened.connector.complete_exclusively(exclusive);
             Ok(exclusive)
         });
         answer.await.copied()

@@ -15,11 +15,11 @@ use object_store::path::Path;
 use object_store::{GetOptions, GetRange, ObjectMeta};
 use walstream_ltx::{FileName, Level, Timestamp, Txid, TxidRange};
 
-use super::Opened;
 use super::bucket::Bucket;
 use super::failure::{Place, is_already_gone, is_past_end};
 use super::object::Object;
 use super::upload::Parts;
+use super::{Opened, Store};
 use crate::client::{FileInfo, PutBody, PutOutcome, ReplicaClient, TimestampSource};
 use crate::error::StorageError;
 use crate::layout::clean_path;
@@ -95,6 +95,27 @@ impl CloudClient {
             bytes.extend_from_slice(&chunk);
         }
         Ok(Bytes::from(bytes))
+    }
+
+    /// Deletes objects, as many as possible with one request.
+    async fn delete_all(
+        &self,
+        place: &Place,
+        store: &Arc<dyn Store>,
+        paths: &[Path],
+    ) -> Result<(), StorageError> {
+        let (store, paths) = (Arc::clone(store), paths.to_vec());
+        // In a task of its own, because object_store panics at an answer that names a key it was not asked about.
+        let deleting = tokio::spawn(async move {
+            let answers = store.delete_stream(stream::iter(paths.into_iter().map(Ok)).boxed());
+            answers.collect::<Vec<_>>().await
+        });
+        let answers = deleting.await.map_err(|error| place.unavailable("deleting", error.to_string()))?;
+        let failed = answers.into_iter().filter_map(Result::err).map(|error| match is_already_gone(&error) {
+            true => Ok(()),
+            false => Err(place.failed("deleting", error)),
+        });
+        failed.collect()
     }
 
     /// The file with the time of its header; `None` if it was deleted meanwhile.
@@ -223,16 +244,11 @@ impl ReplicaClient for CloudClient {
         let objects = files.iter().map(|&(level, txids)| self.object(level, txids));
         let paths: Vec<Path> =
             objects.map(|object| object.map(|object| object.path)).collect::<Result<_, _>>()?;
-        // In a task of its own, because object_store panics at an answer that names a key it was not asked about.
-        let deleting = tokio::spawn(async move {
-            let answers = store.delete_stream(stream::iter(paths.into_iter().map(Ok)).boxed());
-            answers.collect::<Vec<_>>().await
-        });
-        let answers = deleting.await.map_err(|error| place.unavailable("deleting", error.to_string()))?;
-        let failed = answers.into_iter().filter_map(Result::err).map(|error| match is_already_gone(&error) {
-            true => Ok(()),
-            false => Err(place.failed("deleting", error)),
-        });
-        failed.collect()
+        let mut answer = self.delete_all(&place, &store, &paths).await;
+        // Deleting many at once is not a request that object_store sends again when its connection is lost.
+        if answer.as_ref().is_err_and(StorageError::is_transient) {
+            answer = self.delete_all(&place, &store, &paths).await;
+        }
+        answer
     }
 }

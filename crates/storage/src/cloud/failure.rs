@@ -38,10 +38,10 @@ impl Place {
     pub(super) fn failed(&self, operation: &'static str, error: Error) -> StorageError {
         let location = self.location.clone();
         match status(&error) {
-            Some(404) if misses_bucket(&error) => self.no_bucket(),
+            _ if misses_bucket(&error) => self.no_bucket(),
             Some(404) => StorageError::NotFound { location },
             Some(401 | 403) => StorageError::Denied { location, reason: self.reason(&error) },
-            _ if says(&error, "(code: AccessDenied)") => {
+            _ if ["(code: AccessDenied)", "(code: 403)"].iter().any(|code| says(&error, code)) => {
                 StorageError::Denied { location, reason: self.reason(&error) }
             }
             _ => self.unavailable(operation, self.reason(&error)),
@@ -88,15 +88,16 @@ impl Place {
     }
 }
 
-/// Whether the server refused a range because the object ends before it.
+/// Whether a range was refused because the object ends before it: by the server, or, where it sends an empty range
+/// instead, by `object_store`.
 pub(super) fn is_past_end(error: &Error) -> bool {
-    status(error) == Some(416)
+    status(error) == Some(416) || says(error, "but object was only")
 }
 
 /// Whether an object that was to be deleted is not there.
 pub(super) fn is_already_gone(error: &Error) -> bool {
-    ["(code: NoSuchKey)", "(code: 404)"].iter().any(|words| says(error, words))
-        || (status(error) == Some(404) && !misses_bucket(error))
+    let is_gone = ["(code: NoSuchKey)", "(code: 404)"].iter().any(|words| says(error, words));
+    (is_gone || status(error) == Some(404)) && !misses_bucket(error)
 }
 
 /// Whether the server does not know something that the request asked for.
@@ -115,7 +116,9 @@ fn status(error: &Error) -> Option<u16> {
 
 /// Whether it is the bucket that is not there, in the words of the clouds.
 fn misses_bucket(error: &Error) -> bool {
-    ["<Code>NoSuchBucket<", "<Code>ContainerNotFound<"].iter().any(|words| says(error, words))
+    // Of each blob in a batch to be deleted Azure tells no more than this sentence.
+    let words = ["<Code>NoSuchBucket<", "<Code>ContainerNotFound<", "The specified container does not exist"];
+    words.iter().any(|words| says(error, words))
 }
 
 fn says(error: &Error, words: &str) -> bool {
@@ -134,6 +137,9 @@ fn server_said(text: &str) -> Option<String> {
         let (_, rest) = text.split_once(&format!("<{name}>"))?;
         rest.split_once("</").map(|(value, _)| value.trim())
     };
+    // Azure appends the request's number and the time.
+    let element =
+        |name: &str| element(name).map(|text| text.split("RequestId:").next().unwrap_or(text).trim());
     if let Some(code) = element("Code").filter(|code| !code.is_empty()) {
         return Some(match element("Message").filter(|message| !message.is_empty()) {
             Some(message) => format!("{code}: {message}"),

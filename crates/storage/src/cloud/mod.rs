@@ -20,7 +20,6 @@ mod upload;
 
 use std::fmt::Debug;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use async_trait::async_trait;
 use object_store::list::PaginatedListStore;
@@ -101,6 +100,6 @@ pub(crate) struct Opened {
     pub(crate) store: Arc<dyn Store>,
     /// For the first check: an answer at once matters more than success.
     pub(crate) impatient: Arc<dyn Store>,
-    /// Whether the end of a multipart upload asks for a free name.
-    pub(crate) complete_exclusively: Arc<AtomicBool>,
+    /// What the HTTP clients of both have in common.
+    pub(crate) connector: Connector,
 }

@@ -113,8 +113,8 @@ impl Object {
         Err(self.conflict())
     }
 
-    /// Writes a large body. Only some stores can protect a name at the end of a multipart upload, so it is looked up
-    /// before anything is sent.
+    /// Writes a large body. Its name is looked up before anything is sent, and once more at the end where the store
+    /// cannot protect it there.
     pub(super) async fn put_parts(
         &self,
         opened: &Opened,
@@ -155,6 +155,9 @@ impl Object {
             if part.is_last {
                 break;
             }
+        }
+        if !opened.connector.completes_exclusively() && self.exists(opened).await? {
+            return Ok(PutOutcome::AlreadyExists);
         }
         match upload.complete().await {
             Ok(()) => Ok(PutOutcome::Created),

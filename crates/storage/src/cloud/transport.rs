@@ -40,9 +40,9 @@ pub(crate) trait Completion: Debug + Send + Sync + 'static {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Connector {
     /// `None`: the cloud takes no condition at the end of an upload.
-    pub(crate) completion: Option<Arc<dyn Completion>>,
+    completion: Option<Arc<dyn Completion>>,
     /// Whether the condition is asked for.
-    pub(crate) complete_exclusively: Arc<AtomicBool>,
+    exclusively: Arc<AtomicBool>,
     /// The parts that are under way.
     crowd: Arc<Crowd>,
 }
@@ -51,6 +51,16 @@ impl Connector {
     /// Clients that can ask for a free name at the end of an upload.
     pub(crate) fn asking(completion: impl Completion) -> Self {
         Connector { completion: Some(Arc::new(completion)), ..Connector::default() }
+    }
+
+    /// From now on the end of an upload asks for a free name, or does not.
+    pub(super) fn complete_exclusively(&self, wanted: bool) {
+        self.exclusively.store(wanted && self.completion.is_some(), Ordering::Relaxed);
+    }
+
+    /// Whether the end of an upload asks for a free name.
+    pub(super) fn completes_exclusively(&self) -> bool {
+        self.exclusively.load(Ordering::Relaxed)
     }
 }
 
@@ -85,9 +95,8 @@ struct TooLong(u64);
 #[async_trait]
 impl HttpService for Transport {
     async fn call(&self, mut request: HttpRequest) -> Result<HttpResponse, HttpError> {
-        let Connector { completion, complete_exclusively, .. } = &self.connector;
-        let completion = completion.as_ref().filter(|completion| completion.is(&request));
-        let exclusively = completion.filter(|_| complete_exclusively.load(Ordering::Relaxed));
+        let completion = self.connector.completion.as_ref().filter(|completion| completion.is(&request));
+        let exclusively = completion.filter(|_| self.connector.completes_exclusively());
         if let Some(completion) = exclusively {
             completion
                 .ask_for_free_name(&mut request)
@@ -112,7 +121,7 @@ impl HttpService for Transport {
         }
         if exclusively.is_some() && response.status().as_u16() == 501 {
             // It knows the condition for single writes only. The retries above ask again, now without it.
-            complete_exclusively.store(false, Ordering::Relaxed);
+            self.connector.complete_exclusively(false);
         }
         if part.is_some() && matches!(response.status().as_u16(), 429 | 503) {
             self.connector.crowd.refused();

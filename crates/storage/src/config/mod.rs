@@ -77,7 +77,7 @@ impl ReplicaConfig {
                 (String::new(), String::new(), path.unwrap_or_default())
             }
             ReplicaConfig::S3(s3) => (text(&s3.endpoint), text(&s3.bucket), text(&s3.path)),
-            ReplicaConfig::Gcs(gcs) => (String::new(), text(&gcs.bucket), text(&gcs.path)),
+            ReplicaConfig::Gcs(gcs) => (text(&gcs.endpoint), text(&gcs.bucket), text(&gcs.path)),
             ReplicaConfig::Azure(azure) => {
                 let server = azure.endpoint.as_ref().or(azure.account_name.as_ref());
                 (server.cloned().unwrap_or_default(), text(&azure.bucket), text(&azure.path))

@@ -11,6 +11,8 @@ pub struct GcsConfig {
     pub bucket: Option<String>,
     /// Where in the bucket.
     pub path: Option<String>,
+    /// Another server than Google's, with or without scheme. Over plain HTTP no credentials are sent.
+    pub endpoint: Option<String>,
 }
 
 /// A replica in a container of Azure Blob Storage.

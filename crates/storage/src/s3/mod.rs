@@ -146,7 +146,7 @@ impl Cloud for S3 {
             Ok(Arc::new(builder().with_credentials(Arc::clone(&keys)).with_retry(retry(retries)).build()?))
         };
         let (store, impatient) = (build(RETRIES)?, build(FIRST_TRY)?);
-        Ok(Opened { store, impatient, complete_exclusively: connector.complete_exclusively })
+        Ok(Opened { store, impatient, connector })
     }
 
     async fn survey_top(&self, opened: &Opened) {

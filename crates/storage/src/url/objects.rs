@@ -8,7 +8,7 @@ use crate::layout::clean_path;
 pub(super) fn parse_gcs(url: &str, rest: &str) -> Result<GcsConfig, StorageError> {
     let (authority, path) = authority::split(url, rest)?;
     let bucket = named(url, authority.host, "no bucket given, expected gs://BUCKET/PATH")?;
-    Ok(GcsConfig { bucket, path: Some(clean_path(&path)) })
+    Ok(GcsConfig { bucket, path: Some(clean_path(&path)), ..GcsConfig::default() })
 }
 
 pub(super) fn parse_azure(url: &str, rest: &str) -> Result<AzureConfig, StorageError> {

@@ -15,10 +15,10 @@ use futures::{StreamExt, TryStreamExt};
 use walstream_ltx::header::Header;
 use walstream_ltx::{Level, Timestamp, Txid, TxidRange};
 use walstream_storage::{
-    FileInfo, PutBody, PutOutcome, ReplicaClient, ReplicaConfig, S3Config, Secret, StorageError,
-    TimestampSource, connect,
+    AzureConfig, FileInfo, GcsConfig, PutBody, PutOutcome, ReplicaClient, ReplicaConfig, S3Config, Secret,
+    StorageError, TimestampSource, connect,
 };
-use walstream_test_support::Moto;
+use walstream_test_support::{Azurite, Gcs, Moto};
 
 /// A point in time that differs from "now", with milliseconds that a rounded store would lose.
 pub const TIME: Timestamp = Timestamp::from_millis(1_700_000_000_123);
@@ -49,6 +49,33 @@ pub fn header(txids: TxidRange) -> Bytes {
     let file = std::fs::read(walstream_test_support::workspace().join(golden)).unwrap();
     let header = Header { txids, timestamp: TIME, ..Header::parse(&file[..Header::SIZE]).unwrap() };
     Bytes::copy_from_slice(&header.encode().unwrap())
+}
+
+/// A replica in a bucket of the emulator of Google Cloud Storage at `endpoint`.
+pub fn gcs_config(endpoint: &str, bucket: &str, path: &str) -> GcsConfig {
+    GcsConfig { bucket: Some(bucket.into()), path: Some(path.into()), endpoint: Some(endpoint.into()) }
+}
+
+/// A client for a replica in the emulator's bucket.
+pub fn gcs(endpoint: &str, path: &str) -> Arc<dyn ReplicaClient> {
+    connect(&ReplicaConfig::Gcs(gcs_config(endpoint, Gcs::BUCKET, path))).unwrap()
+}
+
+/// A replica in the container of an Azurite at `endpoint`, with its shared key.
+pub fn azure_config(endpoint: &str, path: &str) -> AzureConfig {
+    AzureConfig {
+        account_name: Some(Azurite::ACCOUNT.into()),
+        account_key: Some(Secret::new(Azurite::KEY)),
+        bucket: Some(Azurite::CONTAINER.into()),
+        path: Some(path.into()),
+        endpoint: Some(endpoint.into()),
+        ..AzureConfig::default()
+    }
+}
+
+/// A client for it.
+pub fn azure(endpoint: &str, path: &str) -> Arc<dyn ReplicaClient> {
+    connect(&ReplicaConfig::Azure(azure_config(endpoint, path))).unwrap()
 }
 
 /// Writes a small level-0 file.

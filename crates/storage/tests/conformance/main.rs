@@ -15,7 +15,8 @@ mod faults;
 mod memory;
 
 use backends::{
-    Backend, DavNginx, DavRclone, DavWsgidav, Directory, Moto, OpenSsh, Oss, S3sFs, SftpRclone, StrictS3,
+    Azurite, Backend, DavNginx, DavRclone, DavWsgidav, Directory, Gcs, Moto, OpenSsh, Oss, S3sFs, SftpRclone,
+    StrictS3,
 };
 use walstream_test_support::outcomes;
 
@@ -89,6 +90,8 @@ cases! {
     s3_s3s: S3sFs,
     s3_strict: StrictS3,
     oss: Oss,
+    gcs: Gcs,
+    azure: Azurite,
     webdav_nginx: DavNginx,
     webdav_wsgidav: DavWsgidav,
     webdav_rclone: DavRclone,

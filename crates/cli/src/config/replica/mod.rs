@@ -174,7 +174,7 @@ mod tests {
         };
         insta::assert_debug_snapshot!([
             "{type: s3, bucket: b, sse: AES256, headers: {x-a: b}, tags: {k: v}, request-payer: true}",
-            "{type: gs, bucket: b, path: /p}",
+            "{type: gs, bucket: b, path: /p, endpoint: 'https://h'}",
             "{type: abs, bucket: b, path: p, account-name: n, account-key: k, sas-token: t, endpoint: 'http://h'}",
             "{type: oss, bucket: b, path: p, region: r, endpoint: e, access-key-id: i, secret-access-key: s, \
               part-size: 6MiB, concurrency: 2, headers: {x-a: b}}",

@@ -64,7 +64,12 @@ pub(super) fn s3(url: S3Config, layers: Layers<'_>) -> Result<S3Config, ConfigEr
 }
 
 pub(super) fn gcs(url: GcsConfig, layers: Layers<'_>) -> Result<GcsConfig, ConfigError> {
-    let gcs = GcsConfig { bucket: bucket(url.bucket, layers), path: url.path };
+    let gcs = GcsConfig {
+        bucket: bucket(url.bucket, layers),
+        path: url.path,
+        // That of the top level was never meant for Google: Litestream knows no other server here.
+        endpoint: layers.keys.endpoint.clone(),
+    };
     require(&gcs.bucket, "bucket", "gs").map(|()| gcs)
 }
 

@@ -1,6 +1,8 @@
 //! The stores, each with a real server where it needs one.
 
+mod azure;
 mod directory;
+mod gcs;
 mod s3;
 mod sftp;
 mod webdav;
@@ -8,7 +10,9 @@ mod webdav;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+pub(crate) use azure::Azurite;
 pub(crate) use directory::Directory;
+pub(crate) use gcs::Gcs;
 pub(crate) use s3::{Moto, Oss, S3sFs, StrictS3};
 pub(crate) use sftp::{OpenSsh, SftpRclone};
 use walstream_ltx::{FileName, Level, TxidRange};
