@@ -37,6 +37,7 @@ mod s3;
 pub mod secret;
 mod sftp;
 mod timestamp;
+mod tries;
 mod trust;
 pub mod url;
 pub mod webdav;

@@ -3,7 +3,7 @@
 //! Invariant: no level-0 file is removed from the shadow WAL before the stored page map is at least as new, so
 //! that the map can always be rolled forward.
 
-use std::io::{BufReader, Read};
+use std::io::BufReader;
 use std::sync::Arc;
 
 use tokio::runtime::Handle;
@@ -13,7 +13,7 @@ use walstream_ltx::{Txid, TxidRange};
 use super::command::{Command, ask};
 use crate::clock::Clock;
 use crate::error::EngineError;
-use crate::history::compact::{Compactor, LocalL0};
+use crate::history::compact::{Compactor, LocalL0, OpenFile};
 use crate::history::sources::Limits;
 use crate::history::{History, Setup, Signals};
 use crate::metrics::Metrics;
@@ -84,13 +84,17 @@ struct Shadow {
 }
 
 impl LocalL0 for Shadow {
-    fn open(&self, txids: TxidRange) -> Result<Option<Box<dyn Read + Send>>, EngineError> {
+    fn open(&self, txids: TxidRange, most: usize) -> Result<Option<Vec<OpenFile>>, EngineError> {
         // What we have not uploaded may be there under the same name, written by somebody else.
         if txids.max() > self.uploaded.borrow().txid {
             return Ok(None);
         }
-        let file = self.folder.open_file(txids)?;
-        Ok(file.map(|file| Box::new(BufReader::with_capacity(16 << 10, file)) as Box<dyn Read + Send>))
+        let parts = self.folder.open_parts(txids, most)?;
+        let buffered = |(txids, file)| {
+            let content = Box::new(BufReader::with_capacity(16 << 10, file));
+            OpenFile { txids, content }
+        };
+        Ok(parts.map(|parts| parts.into_iter().map(buffered).collect()))
     }
 
     fn release(&self, through: Txid) -> Result<(), EngineError> {
@@ -117,10 +121,23 @@ mod tests {
         std::fs::write(shadow.path(txids), b"captured").unwrap();
         let uploaded = watch::Sender::new(Uploaded { txid: Txid::new(2), ..Uploaded::default() });
         let (commands, _inbox) = mpsc::channel(1);
-        let local =
-            Shadow { folder: shadow, commands, uploaded: uploaded.subscribe(), runtime: Handle::current() };
-        assert!(local.open(txids).unwrap().is_none(), "the stored 3 may be another writer's");
+        let local = Shadow {
+            folder: shadow.clone(),
+            commands,
+            uploaded: uploaded.subscribe(),
+            runtime: Handle::current(),
+        };
+        assert!(local.open(txids, 1).unwrap().is_none(), "the stored 3 may be another writer's");
         uploaded.send_modify(|uploaded| uploaded.txid = Txid::new(3));
-        assert!(local.open(txids).unwrap().is_some());
+        assert!(local.open(txids, 1).unwrap().is_some());
+
+        // The stored file 1 to 3 was merged from ours, of which one is gone.
+        let merged = TxidRange::new(Txid::new(1), Txid::new(3)).unwrap();
+        let at = |txid| shadow.path(TxidRange::single(Txid::new(txid)).unwrap());
+        std::fs::write(at(1), b"captured").unwrap();
+        assert!(local.open(merged, 3).unwrap().is_none());
+        std::fs::write(at(2), b"captured").unwrap();
+        assert_eq!(local.open(merged, 3).unwrap().unwrap().len(), 3);
+        assert!(local.open(merged, 2).unwrap().is_none(), "more than may be open");
     }
 }

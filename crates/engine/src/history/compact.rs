@@ -23,12 +23,21 @@ use crate::stream::{self, BodyWriter, FileReader, decode_failed};
 
 /// The level-0 files that are also on the local disk.
 pub trait LocalL0: Send + Sync + 'static {
-    /// Opens a file with exactly these TXIDs, buffered; `None` if it is not there. Called on a blocking thread.
-    fn open(&self, txids: TxidRange) -> Result<Option<Box<dyn Read + Send>>, EngineError>;
+    /// Opens the file of exactly these TXIDs, buffered, or those that it was merged from; at most `most` of them.
+    /// `None` if they are not all there. Called on a blocking thread.
+    fn open(&self, txids: TxidRange, most: usize) -> Result<Option<Vec<OpenFile>>, EngineError>;
 
     /// Removes the files that end at `through` or before. The newest file stays in any case. Called on a blocking
     /// thread.
     fn release(&self, through: Txid) -> Result<(), EngineError>;
+}
+
+/// A file that is being read.
+pub struct OpenFile {
+    /// What it holds.
+    pub txids: TxidRange,
+    /// Its content.
+    pub content: Box<dyn Read + Send>,
 }
 
 /// No local files: everything is read from the replica.
@@ -36,7 +45,7 @@ pub trait LocalL0: Send + Sync + 'static {
 pub struct NoLocalL0;
 
 impl LocalL0 for NoLocalL0 {
-    fn open(&self, _txids: TxidRange) -> Result<Option<Box<dyn Read + Send>>, EngineError> {
+    fn open(&self, _txids: TxidRange, _most: usize) -> Result<Option<Vec<OpenFile>>, EngineError> {
         Ok(None)
     }
 
@@ -55,6 +64,9 @@ pub struct Compactor {
     /// Bounds of one compaction.
     pub limits: Limits,
 }
+
+/// Local files that one compaction holds open: each takes a descriptor and a buffer.
+const MOST_LOCAL_FILES: usize = 256;
 
 type Input = Decoder<Box<dyn Read + Send>>;
 
@@ -102,16 +114,25 @@ impl Compactor {
     /// Opens the sources up to the first with another page size.
     async fn open(&self, sources: &[FileInfo], local: Arc<dyn LocalL0>) -> Result<Vec<Input>, EngineError> {
         let (client, runtime) = (self.client.clone(), Handle::current());
-        let (sources, chunk_size) = (sources.to_vec(), self.limits.chunk_size(sources.len()));
+        let (sources, limits) = (sources.to_vec(), self.limits);
         let opening = spawn_blocking(move || {
-            let open = |file: &FileInfo| {
-                open_source(file, local.as_ref(), || {
-                    FileReader::open(client.clone(), file, chunk_size, runtime.clone())
-                })
-            };
+            let mut room = MOST_LOCAL_FILES;
+            let mut here = |file| local_files(file, local.as_ref(), &mut room);
+            let found: Vec<(&FileInfo, Option<Vec<OpenFile>>)> =
+                sources.iter().map(|file| (file, here(file))).collect();
+            let chunk_size = limits.chunk_size(found.iter().filter(|(_, files)| files.is_none()).count());
+            let remote = |file| FileReader::open(client.clone(), file, chunk_size, runtime.clone());
             // All of them first, so that remote files arrive side by side.
-            let opened = sources.iter().map(open).collect::<Vec<_>>();
-            decoders(&sources, opened)
+            let opened: Vec<(Level, OpenFile)> = found
+                .into_iter()
+                .flat_map(|(file, local)| {
+                    let files = local.unwrap_or_else(|| {
+                        vec![OpenFile { txids: file.txids, content: Box::new(remote(file)) }]
+                    });
+                    files.into_iter().map(|opened| (file.level, opened))
+                })
+                .collect();
+            decoders(opened)
         });
         opening.await?
     }
@@ -161,28 +182,28 @@ impl Limits {
     }
 }
 
-fn open_source(
-    file: &FileInfo,
-    local: &dyn LocalL0,
-    remote: impl FnOnce() -> FileReader,
-) -> Box<dyn Read + Send> {
-    let local = (file.level == Level::L0).then(|| local.open(file.txids));
-    match local {
-        Some(Ok(Some(local))) => local,
-        Some(Err(error)) => {
-            warn!(%error, txids = %file.txids, "cannot open a local level-0 file, reading it from the replica");
-            Box::new(remote())
+/// What the local disk has of a file, as long as there is room.
+fn local_files(file: &FileInfo, local: &dyn LocalL0, room: &mut usize) -> Option<Vec<OpenFile>> {
+    if file.level != Level::L0 {
+        return None;
+    }
+    match local.open(file.txids, *room) {
+        Ok(files) => {
+            *room -= files.as_ref().map_or(0, Vec::len).min(*room);
+            files
         }
-        _ => Box::new(remote()),
+        Err(error) => {
+            warn!(%error, txids = %file.txids, "cannot open a local level-0 file, reading it from the replica");
+            None
+        }
     }
 }
 
 /// Reads the headers and checks that they are those of the names.
-fn decoders(sources: &[FileInfo], opened: Vec<Box<dyn Read + Send>>) -> Result<Vec<Input>, EngineError> {
+fn decoders(opened: Vec<(Level, OpenFile)>) -> Result<Vec<Input>, EngineError> {
     let mut inputs: Vec<Input> = Vec::with_capacity(opened.len());
-    for (file, reader) in sources.iter().zip(opened) {
-        let (level, txids) = (file.level, file.txids);
-        let input = Decoder::new(reader).map_err(|error| decode_failed(error, level, txids))?;
+    for (level, OpenFile { txids, content }) in opened {
+        let input = Decoder::new(content).map_err(|error| decode_failed(error, level, txids))?;
         let header = input.header();
         if header.txids != txids {
             let reason = format!("its header says that it holds {}", header.txids);

@@ -87,6 +87,32 @@ impl ShadowFolder {
         }
     }
 
+    /// Opens the file of these TXIDs, or the files of one TXID each that it was merged from, at most `most` of them;
+    /// `None` if they are not all there.
+    pub(crate) fn open_parts(
+        &self,
+        txids: TxidRange,
+        most: usize,
+    ) -> Result<Option<Vec<(TxidRange, File)>>, EngineError> {
+        if most == 0 {
+            return Ok(None);
+        }
+        if let Some(file) = self.open_file(txids)? {
+            return Ok(Some(vec![(txids, file)]));
+        }
+        let count = txids.max().get() - txids.min().get() + 1;
+        if count == 1 || count > most as u64 {
+            return Ok(None);
+        }
+        let mut parts = Vec::new();
+        for txid in txids.min().get()..=txids.max().get() {
+            let Some(single) = TxidRange::single(Txid::new(txid)) else { return Ok(None) };
+            let Some(file) = self.open_file(single)? else { return Ok(None) };
+            parts.push((single, file));
+        }
+        Ok(Some(parts))
+    }
+
     /// The header and the size of a file; `None` if it is not there, or not what its name says.
     pub(crate) fn describe(&self, txids: TxidRange) -> Result<Option<(Header, u64)>, EngineError> {
         let Some(file) = self.open_file(txids)? else { return Ok(None) };

@@ -1,6 +1,5 @@
 //! The daemon, one step at a time: what its tasks do in `database/`, without the tasks.
 
-use std::io::Read;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +16,7 @@ use crate::clock::Clock;
 use crate::database::open::{self, Opened, Silence};
 use crate::database::ship;
 use crate::error::EngineError;
-use crate::history::compact::{Compactor, LocalL0};
+use crate::history::compact::{Compactor, LocalL0, OpenFile};
 use crate::history::enforce;
 use crate::history::retention::l0_to_delete;
 use crate::history::sources::{Limits, next_sources};
@@ -302,10 +301,12 @@ struct LocalFiles {
 }
 
 impl LocalL0 for LocalFiles {
-    fn open(&self, txids: TxidRange) -> Result<Option<Box<dyn Read + Send>>, EngineError> {
+    fn open(&self, txids: TxidRange, most: usize) -> Result<Option<Vec<OpenFile>>, EngineError> {
         // A compaction runs inside the runtime, as it does in the daemon.
         debug_assert!(Handle::try_current().is_ok());
-        Ok(self.folder.open_file(txids)?.map(|file| Box::new(file) as Box<dyn Read + Send>))
+        let parts = self.folder.open_parts(txids, most)?;
+        let opened = |(txids, file)| OpenFile { txids, content: Box::new(file) };
+        Ok(parts.map(|parts| parts.into_iter().map(opened).collect()))
     }
 
     fn release(&self, _through: Txid) -> Result<(), EngineError> {

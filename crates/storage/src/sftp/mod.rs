@@ -34,10 +34,11 @@ use crate::config::SftpConfig;
 use crate::error::StorageError;
 use crate::layout::{Layout, clean_path};
 use crate::legacy::LegacyStore;
+use crate::tries::Tries;
 use connection::Connection;
 use failure::Failure;
 use publish::Publishing;
-use server::{Server, Tries};
+use server::Server;
 use upload::Upload;
 
 /// How many headers are read, or files deleted, at once.

@@ -4,7 +4,6 @@
 
 use std::future::Future;
 use std::sync::{Arc, LazyLock, PoisonError, Weak};
-use std::time::Duration;
 
 use tokio::sync::{Mutex, OnceCell};
 
@@ -14,16 +13,7 @@ use super::publish::Publishing;
 use super::settings::Settings;
 use crate::config::SftpConfig;
 use crate::error::StorageError;
-
-/// Pauses between tries: together some three seconds. More patience is the caller's, who can say meanwhile that the
-/// server is away.
-const PAUSES: [Duration; 5] = [
-    Duration::from_millis(100),
-    Duration::from_millis(200),
-    Duration::from_millis(400),
-    Duration::from_millis(800),
-    Duration::from_millis(1600),
-];
+use crate::tries::Tries;
 
 pub(super) struct Server {
     pub(super) settings: Settings,
@@ -109,19 +99,5 @@ impl Server {
                 done => return done,
             }
         }
-    }
-}
-
-/// How often something was tried.
-#[derive(Default)]
-pub(super) struct Tries(usize);
-
-impl Tries {
-    /// Waits a little; `false` if it was tried often enough.
-    pub(super) async fn again(&mut self) -> bool {
-        let Some(pause) = PAUSES.get(self.0) else { return false };
-        self.0 += 1;
-        tokio::time::sleep(*pause).await;
-        true
     }
 }

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
@@ -13,6 +13,7 @@ use url::Url;
 
 use super::body::Body;
 use super::server::Server;
+use crate::tries::Tries;
 
 /// How long a server may take to begin its answer, and to go on with it.
 pub(super) const SILENCE: Duration = Duration::from_secs(20);
@@ -22,12 +23,6 @@ const PER_BUFFERED_MIB: Duration = Duration::from_secs(32);
 const MAX_BUFFERED_MIB: u32 = 8;
 /// Some servers copy the whole file when they rename it.
 const HEAVY_WORK: Duration = Duration::from_secs(300);
-/// Retries of one request: five, within some three seconds of waiting. More patience is the caller's, who can say
-/// meanwhile that the store is away.
-const RETRIES: usize = 5;
-const RETRY_WITHIN: Duration = Duration::from_secs(30);
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(3);
 /// The longest pause that a server may ask for.
 const MAX_WANTED_PAUSE: Duration = Duration::from_secs(30);
 /// The greatest answer that is not the content of a file; a listing of 1000 files has about half a MiB.
@@ -39,7 +34,7 @@ pub(super) struct Request<'a> {
     url: &'a Url,
     headers: Vec<(&'static str, String)>,
     body: Option<&'a Body>,
-    retries: usize,
+    impatient: bool,
 }
 
 /// Why there is no answer, or not the whole of it.
@@ -57,7 +52,7 @@ pub(super) enum Trouble {
 
 impl<'a> Request<'a> {
     pub(super) fn new(method: &'static str, url: &'a Url) -> Self {
-        Request { method, url, headers: Vec::new(), body: None, retries: RETRIES }
+        Request { method, url, headers: Vec::new(), body: None, impatient: false }
     }
 
     pub(super) fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
@@ -72,7 +67,7 @@ impl<'a> Request<'a> {
 
     /// For the first check: an answer at once matters more than success.
     pub(super) fn impatient(mut self) -> Self {
-        self.retries = 1;
+        self.impatient = true;
         self
     }
 }
@@ -80,8 +75,10 @@ impl<'a> Request<'a> {
 impl Server {
     /// The server's answer, whatever its status. What may pass is tried again, as often and as late as is sensible.
     pub(super) async fn send(&self, request: Request<'_>) -> Result<Response, Trouble> {
-        let (begun, mut pause) = (Instant::now(), FIRST_PAUSE);
-        let mut retries = request.retries;
+        let mut tries = match request.impatient {
+            true => Tries::at_most(1),
+            false => Tries::default(),
+        };
         loop {
             let answer = self.send_once(&request).await;
             let wanted = match &answer {
@@ -89,12 +86,9 @@ impl Server {
                 Err(Trouble::Connect { .. } | Trouble::Lost { .. }) => None,
                 _ => return answer,
             };
-            if retries == 0 || begun.elapsed() > RETRY_WITHIN {
+            if !tries.again_after(wanted).await {
                 return answer;
             }
-            retries -= 1;
-            tokio::time::sleep(wanted.unwrap_or(pause)).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
 

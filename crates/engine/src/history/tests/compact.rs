@@ -1,7 +1,7 @@
 //! One compaction at a time.
 
 use std::collections::HashMap;
-use std::io::{Cursor, Read};
+use std::io::Cursor;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -10,7 +10,7 @@ use walstream_storage::FileInfo;
 
 use super::model::{Model, START, level, names, txids};
 use crate::error::EngineError;
-use crate::history::compact::{Compactor, LocalL0, NoLocalL0};
+use crate::history::compact::{Compactor, LocalL0, NoLocalL0, OpenFile};
 use crate::history::sources::{Limits, next_sources};
 use crate::testing::{MemoryReplica, Request, unavailable};
 
@@ -18,8 +18,13 @@ use crate::testing::{MemoryReplica, Request, unavailable};
 struct Local(HashMap<TxidRange, Bytes>);
 
 impl LocalL0 for Local {
-    fn open(&self, txids: TxidRange) -> Result<Option<Box<dyn Read + Send>>, EngineError> {
-        Ok(self.0.get(&txids).map(|content| Box::new(Cursor::new(content.clone())) as Box<dyn Read + Send>))
+    fn open(&self, txids: TxidRange, most: usize) -> Result<Option<Vec<OpenFile>>, EngineError> {
+        let singles = (txids.min().get()..=txids.max().get()).map(|txid| super::model::txids(txid, txid));
+        let open = |txids| {
+            let content = Box::new(Cursor::new(self.0.get(&txids)?.clone()));
+            Some(OpenFile { txids, content })
+        };
+        Ok(singles.map(open).collect::<Option<Vec<_>>>().filter(|files| files.len() <= most))
     }
 
     fn release(&self, _through: Txid) -> Result<(), EngineError> {
@@ -88,6 +93,31 @@ async fn local_files_are_not_fetched() {
     let mut requests = model.replica.take_requests();
     requests.retain(|request| matches!(request, Request::Read(Level::L0, _)));
     assert_eq!(requests, [Request::Read(Level::L0, txids(2, 2))]);
+    model.check().await;
+}
+
+#[tokio::test]
+async fn what_was_merged_before_its_upload_is_read_from_its_local_parts() {
+    let mut model = Model::new();
+    model.capture_some(6, START);
+    let content = |txid| model.replica.content(Level::L0, txids(txid, txid)).unwrap();
+    let local: HashMap<_, _> = (1..=6).map(|txid| (txids(txid, txid), content(txid))).collect();
+    // As the backlog uploads them: 2 to 5 are one file of the replica.
+    let merged = compactor(&model.replica);
+    let of_level_0 = model.listing(0).await;
+    merged.compact(level(1), &of_level_0[1..5]).await.unwrap();
+    let (file, time) = (model.replica.content(level(1), txids(2, 5)).unwrap(), of_level_0[4].created_at);
+    model.replica.remove(level(1), txids(2, 5));
+    model.replica.insert(Level::L0, txids(2, 5), time, file);
+    (2..=5).for_each(|txid| model.replica.remove(Level::L0, txids(txid, txid)));
+
+    let compactor = Compactor { local: Arc::new(Local(local)), ..compactor(&model.replica) };
+    model.replica.take_requests();
+    compact(&model, &compactor, 1).await.unwrap();
+    let mut requests = model.replica.take_requests();
+    requests.retain(|request| matches!(request, Request::Read(Level::L0, _)));
+    assert_eq!(requests, []);
+    assert_eq!(names(&model.replica, 1), [(1, 6)]);
     model.check().await;
 }
 

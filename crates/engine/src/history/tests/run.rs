@@ -12,7 +12,7 @@ use walstream_storage::StorageError;
 use super::model::{Model, START, level, names, txids};
 use crate::clock::Clock;
 use crate::error::EngineError;
-use crate::history::compact::{Compactor, LocalL0, NoLocalL0};
+use crate::history::compact::{Compactor, LocalL0, NoLocalL0, OpenFile};
 use crate::history::sources::Limits;
 use crate::history::{History, Setup, Signals};
 use crate::metrics::Metrics;
@@ -33,8 +33,9 @@ impl LocalL0 for Local {
     fn open(
         &self,
         txids: walstream_ltx::TxidRange,
-    ) -> Result<Option<Box<dyn std::io::Read + Send>>, EngineError> {
-        NoLocalL0.open(txids)
+        most: usize,
+    ) -> Result<Option<Vec<OpenFile>>, EngineError> {
+        NoLocalL0.open(txids, most)
     }
 
     fn release(&self, through: Txid) -> Result<(), EngineError> {
