@@ -8,7 +8,7 @@ use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::argv::{Arguments, normalise};
-use crate::commands::{databases, demo, ltx, replicate, restore, verify, version};
+use crate::commands::{databases, demo, ltx, manual, replicate, restore, verify, version};
 use crate::error::{CliError, nearest};
 use crate::help;
 
@@ -61,6 +61,8 @@ pub(crate) enum Command {
     Databases(databases::Args),
     Verify(verify::Args),
     Demo(demo::Args),
+    #[command(hide = true)]
+    Manual(manual::Args),
     Version(version::Args),
 }
 
@@ -92,7 +94,7 @@ const LATER: [&str; 9] =
 /// Reads the arguments after the program's own name.
 pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation, CliError> {
     let mut arguments = arguments.into_iter().peekable();
-    let program = built();
+    let program = definition();
     let Some(name) = next_name(&program, &mut arguments) else {
         return Ok(Invocation::Print { text: help::main_page(&program), success: false });
     };
@@ -119,7 +121,8 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Inv
     }
 }
 
-fn built() -> clap::Command {
+/// The whole command line, as clap knows it.
+pub(crate) fn definition() -> clap::Command {
     let mut program = Program::command();
     program.build();
     program

@@ -8,8 +8,7 @@ const WIDTH: usize = 78;
 
 /// The page for the whole program.
 pub(crate) fn main_page(program: &Command) -> String {
-    let commands: Vec<&Command> =
-        program.get_subcommands().filter(|command| !command.is_hide_set()).collect();
+    let commands: Vec<&Command> = commands(program).collect();
     let width = commands.iter().map(|command| command.get_name().len()).max().unwrap_or(0);
     let mut page = wrap(&(about(program) + "."), 0) + "\nUsage:\n  walstream COMMAND [flags]\n\nCommands:\n";
     for command in commands {
@@ -28,15 +27,14 @@ pub(crate) fn command_page(command: &Command) -> String {
         page.push('\n');
     }
     page.push_str("Usage:\n");
-    let usage = command.clone().render_usage().to_string();
-    for line in usage.trim_start_matches("Usage:").lines() {
-        page.push_str(&format!("  {}\n", line.trim()));
+    for line in usage(command) {
+        page.push_str(&format!("  {line}\n"));
     }
-    let flags: Vec<&Arg> = command.get_arguments().filter(|arg| arg.get_long().is_some()).collect();
-    if !flags.is_empty() {
+    let mut flags = flags(command).peekable();
+    if flags.peek().is_some() {
         page.push_str("\nFlags:\n");
     }
-    for flag in flags.into_iter().filter(|flag| !flag.is_hide_set()) {
+    for flag in flags {
         page.push_str(&describe(flag));
     }
     page.push_str(&after(command));
@@ -45,18 +43,43 @@ pub(crate) fn command_page(command: &Command) -> String {
 
 fn describe(flag: &Arg) -> String {
     let mut line = format!("  -{}", flag.get_long().unwrap_or_default());
-    if flag.get_action().takes_values() {
-        for name in flag.get_value_names().unwrap_or_default() {
-            line.push_str(&format!(" {name}"));
-        }
+    if let Some(value) = value(flag) {
+        line.push_str(&format!(" {value}"));
     }
-    // clap takes the full stop from the end of a paragraph.
-    let help = flag.get_help().map(|help| format!("{help}.")).unwrap_or_default();
-    format!("{line}\n{}", wrap(&help, 6))
+    format!("{line}\n{}", wrap(&text(flag), 6))
 }
 
-fn about(command: &Command) -> String {
+/// The commands that are shown in a list of them.
+pub(crate) fn commands(program: &Command) -> impl Iterator<Item = &Command> {
+    program.get_subcommands().filter(|command| !command.is_hide_set())
+}
+
+/// What a command does, in one sentence without its full stop.
+pub(crate) fn about(command: &Command) -> String {
     command.get_about().map(|text| text.to_string()).unwrap_or_default()
+}
+
+/// The command lines that a command takes.
+pub(crate) fn usage(command: &Command) -> Vec<String> {
+    let usage = command.clone().render_usage().to_string();
+    usage.trim_start_matches("Usage:").lines().map(|line| line.trim().to_owned()).collect()
+}
+
+/// The flags of a command.
+pub(crate) fn flags(command: &Command) -> impl Iterator<Item = &Arg> {
+    command.get_arguments().filter(|flag| flag.get_long().is_some() && !flag.is_hide_set())
+}
+
+/// What stands for the value of a flag, if it takes one.
+pub(crate) fn value(flag: &Arg) -> Option<String> {
+    let names = flag.get_value_names().filter(|_| flag.get_action().takes_values())?;
+    Some(names.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(" "))
+}
+
+/// What a flag does.
+pub(crate) fn text(flag: &Arg) -> String {
+    // clap takes the full stop from the end of a paragraph.
+    flag.get_help().map(|help| format!("{help}.")).unwrap_or_default()
 }
 
 fn after(command: &Command) -> String {

@@ -31,7 +31,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use args::{Command, Invocation};
-use commands::{databases, demo, ltx, replicate, restore, verify, version};
+use commands::{databases, demo, ltx, manual, replicate, restore, verify, version};
 use error::CliError;
 
 fn main() -> ExitCode {
@@ -65,6 +65,7 @@ fn run(invocation: Invocation) -> Result<ExitCode, CliError> {
         Command::Databases(args) => databases::run(&args).map(done),
         Command::Verify(args) => block_on(verify::run(args)).map(done),
         Command::Demo(args) => block_on(demo::run(args)).map(done),
+        Command::Manual(args) => manual::run(&args).map(done),
         Command::Version(args) => version::run(&args).map(done),
     }
 }

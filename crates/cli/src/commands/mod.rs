@@ -4,6 +4,7 @@ pub(crate) mod databases;
 pub(crate) mod demo;
 mod follow;
 pub(crate) mod ltx;
+pub(crate) mod manual;
 pub(crate) mod replicate;
 pub(crate) mod restore;
 pub(crate) mod verify;
