@@ -26,6 +26,7 @@ use crate::http::{self, Address, Observed};
 use crate::logging::LogOptions;
 use crate::memory;
 use crate::signals::{self, Signals};
+use crate::systemd::Systemd;
 
 /// What to replicate and how.
 #[derive(Debug, Default)]
@@ -65,6 +66,7 @@ pub(crate) async fn run(job: Job) -> Result<ExitCode, CliError> {
     };
     let observed = Observed::default();
     show(job.addr.clone(), &job.databases, &observed);
+    let systemd = Systemd::attend(observed.clone());
     let fleet = tokio::select! {
         fleet = start_job(&job, &observed) => fleet?,
         signal = signals.next_shutdown() => {
@@ -80,6 +82,7 @@ pub(crate) async fn run(job: Job) -> Result<ExitCode, CliError> {
         never = directories => match never {},
         never = heartbeat::send(job.heartbeat, &observed) => match never {},
     };
+    systemd.stopping();
     let interrupted = end.as_ref().ok().and_then(|end| end.interrupted);
     let unshipped = shut_down(fleet, job.shutdown, &mut signals, interrupted).await;
     match end?.child {

@@ -6,7 +6,7 @@
 //! | what it does | `commands`, one file each |
 //! | what the configuration file says | `config` |
 //! | keeping databases replicated | `daemon`, `connect` |
-//! | what can be seen of it meanwhile | `http`, `heartbeat` |
+//! | what can be seen of it meanwhile | `http`, `heartbeat`, `systemd` |
 //! | the process around it | `logging`, `signals`, `exec`, `output`, `progress`, `memory` |
 
 mod args;
@@ -26,6 +26,7 @@ mod moment;
 mod output;
 mod progress;
 mod signals;
+mod systemd;
 
 use std::process::ExitCode;
 use std::time::Duration;

@@ -15,6 +15,7 @@ use crate::error::CliError;
 use crate::exec::exit_code;
 use crate::http::{self, Address, Observed};
 use crate::signals::{self, Signals};
+use crate::systemd::Systemd;
 
 /// How often the replica is looked at.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -53,6 +54,7 @@ pub(super) async fn run(
     if let Some(addr) = addr {
         http::start(addr, observed.clone());
     }
+    let systemd = Systemd::attend(observed.clone());
     let started = tokio::select! {
         started = Follower::start(client, options, &progress, &observed.metrics) => started,
         signal = signals.next_shutdown() => {
@@ -72,5 +74,6 @@ pub(super) async fn run(
         end = serve(exec.as_deref(), &mut signals) => end?,
         never = follower.run(interval) => match never {},
     };
+    systemd.stopping();
     Ok(end.child.map_or(ExitCode::SUCCESS, |status| ExitCode::from(exit_code(status))))
 }

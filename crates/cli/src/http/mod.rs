@@ -52,6 +52,11 @@ impl Observed {
         // There is one fleet in a process.
         let _ = self.pulse.set(pulse);
     }
+
+    /// Whether it goes on can be felt once there is a fleet.
+    pub(crate) fn pulse(&self) -> Option<&Pulse> {
+        self.pulse.get()
+    }
 }
 
 /// Answers requests for as long as the runtime lives.
@@ -114,7 +119,7 @@ async fn show_metrics(State(site): State<Site>) -> Response {
 
 /// Whether the tasks of the process go on.
 async fn show_health(State(site): State<Site>) -> Response {
-    let Some(pulse) = site.observed.pulse.get() else { return fine() };
+    let Some(pulse) = site.observed.pulse() else { return fine() };
     match tokio::time::timeout(PATIENCE, pulse.feel()).await {
         Ok(()) => fine(),
         Err(_) => {
