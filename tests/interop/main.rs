@@ -1,10 +1,11 @@
-//! walstream beside the real Litestream 0.5.17: what one writes the other reads, in a directory, on S3, WebDAV and SFTP.
+//! walstream beside the real Litestream 0.5.17: what one writes the other reads, in a directory, on S3, WebDAV, SFTP and NATS.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 mod across;
 mod clouds;
 mod merged;
+mod nats;
 mod sftp;
 mod take_over;
 

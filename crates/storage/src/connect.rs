@@ -7,6 +7,7 @@ use crate::config::ReplicaConfig;
 use crate::error::StorageError;
 use crate::file::FileClient;
 use crate::limits::{Limited, Limits};
+use crate::nats::NatsClient;
 use crate::sftp::SftpClient;
 use crate::webdav::WebDavClient;
 use crate::{azure, gcs, s3};
@@ -33,14 +34,8 @@ fn store(config: &ReplicaConfig) -> Result<Arc<dyn ReplicaClient>, StorageError>
         ReplicaConfig::Azure(config) => Arc::new(azure::client(config)?),
         ReplicaConfig::Oss(config) => Arc::new(s3::oss_client(config)?),
         ReplicaConfig::WebDav(config) => Arc::new(WebDavClient::new(config)?),
+        ReplicaConfig::Nats(config) => Arc::new(NatsClient::new(config)?),
         ReplicaConfig::Sftp(config) => Arc::new(SftpClient::new(config)?),
-        other => {
-            let message = format!(
-                "replica type {:?} is not supported yet; supported are file, s3, gs, abs, sftp, webdav and oss",
-                other.kind()
-            );
-            return Err(StorageError::Config(message));
-        }
     })
 }
 

@@ -32,6 +32,7 @@ mod http;
 mod layout;
 pub mod legacy;
 mod limits;
+mod nats;
 mod providers;
 mod s3;
 pub mod secret;

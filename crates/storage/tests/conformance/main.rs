@@ -15,8 +15,8 @@ mod faults;
 mod memory;
 
 use backends::{
-    Azurite, Backend, DavNginx, DavRclone, DavWsgidav, Directory, Gcs, Moto, OpenSsh, Oss, S3sFs, SftpRclone,
-    StrictS3,
+    Azurite, Backend, DavNginx, DavRclone, DavWsgidav, Directory, Gcs, Moto, Nats, OpenSsh, Oss, S3sFs,
+    SftpRclone, StrictS3,
 };
 use walstream_test_support::outcomes;
 
@@ -97,4 +97,5 @@ cases! {
     webdav_rclone: DavRclone,
     sftp_openssh: OpenSsh,
     sftp_rclone: SftpRclone,
+    nats: Nats,
 }

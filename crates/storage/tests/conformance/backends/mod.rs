@@ -3,6 +3,7 @@
 mod azure;
 mod directory;
 mod gcs;
+mod nats;
 mod s3;
 mod sftp;
 mod webdav;
@@ -13,6 +14,7 @@ use async_trait::async_trait;
 pub(crate) use azure::Azurite;
 pub(crate) use directory::Directory;
 pub(crate) use gcs::Gcs;
+pub(crate) use nats::Nats;
 pub(crate) use s3::{Moto, Oss, S3sFs, StrictS3};
 pub(crate) use sftp::{OpenSsh, SftpRclone};
 use walstream_ltx::{FileName, Level, TxidRange};
