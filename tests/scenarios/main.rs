@@ -34,6 +34,7 @@ mod rates;
 mod refusal;
 mod refused_input;
 mod replaced;
+mod reset;
 mod second_daemon;
 mod short_life;
 mod site;

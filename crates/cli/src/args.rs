@@ -8,7 +8,9 @@ use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::argv::{Arguments, normalise};
-use crate::commands::{databases, demo, ltx, manual, replicate, restore, verify, version};
+use crate::commands::{
+    config_check, databases, demo, ltx, manual, replicate, reset, restore, status, verify, version,
+};
 use crate::error::{CliError, nearest};
 use crate::help;
 
@@ -59,6 +61,10 @@ pub(crate) enum Command {
     #[command(name = "ltx diff", hide = true)]
     LtxDiff(ltx::diff::Args),
     Databases(databases::Args),
+    #[command(name = "config check")]
+    ConfigCheck(config_check::Args),
+    Status(status::Args),
+    Reset(reset::Args),
     Verify(verify::Args),
     Demo(demo::Args),
     #[command(hide = true)]
@@ -88,8 +94,7 @@ pub(crate) enum Invocation {
 }
 
 /// Commands of the peer that are not here yet.
-const LATER: [&str; 9] =
-    ["info", "list", "register", "reset", "start", "status", "stop", "sync", "unregister"];
+const LATER: [&str; 7] = ["info", "list", "register", "start", "stop", "sync", "unregister"];
 
 /// Reads the arguments after the program's own name.
 pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation, CliError> {
@@ -204,8 +209,10 @@ mod tests {
 
     #[test]
     fn every_command_explains_itself() {
-        let commands = ["replicate", "restore", "ltx", "databases", "verify", "demo", "version"];
-        for command in commands.into_iter().chain(["ltx verify", "ltx dump", "ltx apply", "ltx diff"]) {
+        let commands =
+            ["replicate", "restore", "ltx", "databases", "status", "reset", "verify", "demo", "version"];
+        let of_two_words = ["config check", "ltx verify", "ltx dump", "ltx apply", "ltx diff"];
+        for command in commands.into_iter().chain(of_two_words) {
             let page = outcome(&format!("{command} -h"));
             insta::assert_snapshot!(format!("help-{}", command.replace(' ', "-")), page);
             assert_eq!(page, outcome(&format!("help {command}")));

@@ -32,7 +32,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use args::{Command, Invocation};
-use commands::{databases, demo, ltx, manual, replicate, restore, verify, version};
+use commands::{config_check, databases, demo, ltx, manual, replicate, reset, restore, status, verify, version};
 use error::CliError;
 
 fn main() -> ExitCode {
@@ -64,6 +64,9 @@ fn run(invocation: Invocation) -> Result<ExitCode, CliError> {
         Command::LtxApply(args) => ltx::apply::run(&args).map(done),
         Command::LtxDiff(args) => block_on(ltx::diff::run(args)).map(done),
         Command::Databases(args) => databases::run(&args).map(done),
+        Command::ConfigCheck(args) => config_check::run(&args).map(done),
+        Command::Status(args) => status::run(&args).map(done),
+        Command::Reset(args) => reset::run(&args).map(done),
         Command::Verify(args) => block_on(verify::run(args)).map(done),
         Command::Demo(args) => block_on(demo::run(args)).map(done),
         Command::Manual(args) => manual::run(&args).map(done),

@@ -37,6 +37,10 @@ fn mistakes_on_the_command_line() {
         ("restore -o out gs:///x", "no bucket given, expected gs://BUCKET/PATH"),
         ("ltx", "database path or replica URL required"),
         ("databases extra", "too many arguments"),
+        ("config check extra", "too many arguments"),
+        ("status a b", "too many arguments"),
+        ("reset", "database path required"),
+        ("reset none.db", "database does not exist: "),
         ("replicate app.db", "must specify at least one replica URL for app.db"),
         ("replicate app.db not-a-url", "\"not-a-url\" is not a replica URL"),
         ("replicate app.db file:///a file:///b", "multiple replicas on a single database"),
@@ -64,7 +68,7 @@ fn mistakes_in_the_configuration() {
         ("logging: {type: xml}", "logging.type: unknown type (got \"xml\")"),
     ] {
         fs::write(&file, text).unwrap();
-        for command in ["databases", "replicate"] {
+        for command in ["databases", "config check", "replicate"] {
             let run = run(folder.path(), &format!("{command} -config c.yml"));
             run.assert_refused(sentence);
             assert_eq!(run.stdout, "", "{text}");

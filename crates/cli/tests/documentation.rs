@@ -56,7 +56,7 @@ fn every_configuration_file_of_the_examples_is_valid() {
         let file = folder.unwrap().path().join("litestream.yml");
         if file.exists() {
             let listed = Command::new(env!("CARGO_BIN_EXE_walstream"))
-                .args(["databases", "-config"])
+                .args(["config", "check", "-config"])
                 .arg(&file)
                 .env("REPLICA_URL", "file:///backup")
                 .output()

@@ -41,4 +41,5 @@ pub use error::EngineError;
 pub use fleet::{Fleet, Pulse, Released, ShutdownOptions};
 pub use metrics::Metrics;
 pub use options::{DatabaseOptions, HistoryOptions, default_meta_path};
+pub use shadow::outside::LocalState;
 pub use watch::{FolderNews, FolderWatch};

@@ -22,6 +22,7 @@ mod azure;
 mod chunks;
 pub mod client;
 mod cloud;
+mod complete;
 pub mod config;
 mod connect;
 pub mod counted;
@@ -44,6 +45,7 @@ pub mod url;
 pub mod webdav;
 
 pub use client::{FileInfo, PutBody, PutOutcome, ReplicaClient, TimestampSource};
+pub use complete::complete;
 pub use config::{
     AzureConfig, FileAccess, FileConfig, GcsConfig, KINDS, NatsConfig, OssConfig, Place, ReplicaConfig,
     S3Config, SftpConfig, WebDavConfig,

@@ -1,12 +1,15 @@
 //! One file for each command: its flags, and what it does.
 
+pub(crate) mod config_check;
 pub(crate) mod databases;
 pub(crate) mod demo;
 mod follow;
 pub(crate) mod ltx;
 pub(crate) mod manual;
 pub(crate) mod replicate;
+pub(crate) mod reset;
 pub(crate) mod restore;
+pub(crate) mod status;
 pub(crate) mod verify;
 pub(crate) mod version;
 
@@ -18,6 +21,15 @@ use walstream_storage::{Limits, ReplicaConfig, is_url};
 use crate::args::ConfigArgs;
 use crate::config::{self, Config, DatabaseConfig, expand_path};
 use crate::error::CliError;
+
+/// The one positional argument of a command that works on a database, which need not exist.
+fn only_database(arguments: &[OsString], example: &str) -> Result<PathBuf, CliError> {
+    match arguments {
+        [path] if !path.is_empty() => Ok(expand_path(path)?),
+        [] | [_] => Err(CliError::new("database path required").with_try(example)),
+        _ => Err(CliError::new("too many arguments")),
+    }
+}
 
 /// What a command that reads a replica was pointed at.
 pub(crate) struct Source {

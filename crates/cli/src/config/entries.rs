@@ -32,6 +32,11 @@ impl Entries {
         Entries { singles: entries.iter().filter_map(single).collect(), entries }
     }
 
+    /// Each entry.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.iter()
+    }
+
     /// Every database, with directories searched.
     pub(crate) fn databases(&self) -> Result<Vec<DatabaseConfig>, ConfigError> {
         let mut known = self.singles.clone();

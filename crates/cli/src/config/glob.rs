@@ -2,7 +2,10 @@
 
 /// A pattern that has been checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Glob(Vec<Token>);
+pub(crate) struct Glob {
+    text: String,
+    tokens: Vec<Token>,
+}
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Token {
@@ -16,6 +19,12 @@ enum Token {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("syntax error in pattern {0:?}")]
 pub(crate) struct ParseGlobError(String);
+
+impl std::fmt::Display for Glob {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.text)
+    }
+}
 
 impl std::str::FromStr for Glob {
     type Err = ParseGlobError;
@@ -33,7 +42,7 @@ impl std::str::FromStr for Glob {
             };
             tokens.push(token.ok_or_else(|| ParseGlobError(text.to_owned()))?);
         }
-        Ok(Glob(tokens))
+        Ok(Glob { text: text.to_owned(), tokens })
     }
 }
 
@@ -83,7 +92,7 @@ impl Glob {
         // Where to go on when the run that the last star stands for must be one longer.
         let mut retry = None;
         while char < name.len() {
-            match self.0.get(token) {
+            match self.tokens.get(token) {
                 Some(Token::AnyRun) => {
                     retry = Some((token, char));
                     token += 1;
@@ -101,7 +110,7 @@ impl Glob {
                 },
             }
         }
-        self.0[token..].iter().all(|rest| *rest == Token::AnyRun)
+        self.tokens[token..].iter().all(|rest| *rest == Token::AnyRun)
     }
 }
 

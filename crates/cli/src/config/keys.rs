@@ -77,9 +77,9 @@ replica_settings! {
         addr: Option<String>,
         heartbeat_url: Option<String>,
         heartbeat_interval: Option<GoDuration>,
-        // Listeners and reports that are not there yet.
-        mcp_addr: Option<Mark>,
         socket: Option<SocketKeys>,
+        // A listener that is not there yet.
+        mcp_addr: Option<Mark>,
     }
     replica {
         r#type: Option<String>,
@@ -213,10 +213,8 @@ pub(crate) struct RetentionKeys {
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub(crate) struct SocketKeys {
     pub(crate) enabled: bool,
-    #[serde(rename = "path")]
-    _path: Option<String>,
-    #[serde(rename = "permissions")]
-    _permissions: Option<u32>,
+    pub(crate) path: Option<String>,
+    pub(crate) permissions: Option<u32>,
 }
 
 /// `validation:`

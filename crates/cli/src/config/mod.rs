@@ -5,6 +5,7 @@
 
 mod directory;
 mod duration;
+mod effective;
 mod entries;
 mod error;
 mod expand;
@@ -15,8 +16,10 @@ mod paths;
 mod replica;
 mod resolve;
 mod size;
+mod socket;
 #[cfg(test)]
 mod tests;
+mod yaml;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -27,6 +30,8 @@ pub(crate) use error::ConfigError;
 pub(crate) use keys::LoggingKeys;
 pub(crate) use paths::expand_path;
 pub(crate) use replica::from_url;
+pub(crate) use resolve::Defaults;
+pub(crate) use socket::SocketSettings;
 use walstream_engine::{HistoryOptions, default_meta_path};
 use walstream_storage::{Limits, ReplicaConfig};
 
@@ -46,10 +51,14 @@ pub(crate) struct Config {
     pub(crate) addr: Option<Address>,
     /// Whom to tell that all is well.
     pub(crate) heartbeat: Option<Heartbeat>,
+    /// Where commands are taken.
+    pub(crate) socket: Option<SocketSettings>,
     /// Log level, format and place.
     pub(crate) logging: LogOptions,
     /// The sync at shutdown.
     pub(crate) shutdown: ShutdownSettings,
+    /// What holds for a database that says nothing of its own.
+    pub(crate) defaults: Defaults,
     /// What was written without effect, as sentences.
     pub(crate) warnings: Vec<String>,
 }
@@ -132,6 +141,11 @@ impl Config {
         self.entries.find(path)
     }
 
+    /// All of it as a configuration file, with every default and without secrets.
+    pub(crate) fn effective(&self) -> Result<String, ConfigError> {
+        effective::text(self)
+    }
+
     /// Prints the warnings on stderr, for commands that do not log.
     pub(crate) fn print_warnings(&self) {
         for warning in &self.warnings {
@@ -159,6 +173,12 @@ pub(crate) fn load(arguments: &ConfigArgs) -> Result<Config, ConfigError> {
         }
         config
     })
+}
+
+/// The same, but nothing if nobody named a file and there is none in the usual place.
+pub(crate) fn load_if_there(arguments: &ConfigArgs) -> Result<Option<Config>, ConfigError> {
+    let wanted = arguments.config.is_some() || default_path().exists();
+    wanted.then(|| load(arguments)).transpose()
 }
 
 fn default_path() -> PathBuf {

@@ -1,13 +1,13 @@
 //! From keys to a checked configuration: validation in the peer's order and words, then defaults.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use walstream_engine::{HistoryOptions, default_meta_path};
 use walstream_ltx::Level;
-use walstream_storage::Rate;
+use walstream_storage::{Limits, Rate};
 
 use super::directory::Directory;
 use super::duration::GoDuration;
@@ -15,7 +15,9 @@ use super::entries::{Entries, Entry};
 use super::keys::{DatabaseKeys, LevelKeys, Mark, ReplicaKeys, RootKeys, SnapshotKeys};
 use super::replica;
 use super::size::Size;
-use super::{Config, ConfigError, DatabaseConfig, DatabaseSettings, ShutdownSettings, expand_path};
+use super::{
+    Config, ConfigError, DatabaseConfig, DatabaseSettings, ShutdownSettings, SocketSettings, expand_path,
+};
 use crate::heartbeat::Heartbeat;
 use crate::http::{Address, ParseAddressError};
 use crate::logging::LogOptions;
@@ -26,6 +28,7 @@ pub(super) fn resolve(mut root: RootKeys) -> Result<Config, ConfigError> {
     let shutdown = shutdown(&root)?;
     let heartbeat = heartbeat(&root)?;
     let addr = address(root.addr.as_deref().unwrap_or_default())?;
+    let socket = root.socket.take().map_or(Ok(None), SocketSettings::from_keys)?;
     let logging = LogOptions::from_keys(root.logging.take().unwrap_or_default())?;
     let mut warnings = warnings(&root);
     let rates = Rates::of(root.upload_rate, root.download_rate)?;
@@ -38,8 +41,29 @@ pub(super) fn resolve(mut root: RootKeys) -> Result<Config, ConfigError> {
     }
     check_unique(&entries)?;
     let entries = Entries::new(entries);
-    let exec = root.exec.filter(|exec| !exec.is_empty());
-    Ok(Config { entries, exec, addr, heartbeat, logging, shutdown, warnings })
+    let exec = root.exec.take().filter(|exec| !exec.is_empty());
+    let defaults = Defaults { root, history, rates };
+    Ok(Config { entries, exec, addr, heartbeat, socket, logging, shutdown, defaults, warnings })
+}
+
+/// The top level, for databases that are not listed in the file.
+#[derive(Debug, Default)]
+pub(crate) struct Defaults {
+    root: RootKeys,
+    pub(super) history: HistoryOptions,
+    pub(super) rates: Rates,
+}
+
+impl Defaults {
+    /// A database with a replica that is given by its URL.
+    pub(crate) fn database(&self, path: PathBuf, url: &str) -> Result<DatabaseConfig, ConfigError> {
+        let mut keys = ReplicaKeys { url: Some(url.to_owned()), ..ReplicaKeys::default() };
+        let replica = replica::from_keys(&keys, &self.root)?;
+        keys.inherit(&self.root);
+        let mut settings = settings(&path, &DatabaseKeys::default(), &keys, &self.history)?;
+        settings.limits = self.rates.limits();
+        Ok(DatabaseConfig { settings, ..DatabaseConfig::new(path, replica) })
+    }
 }
 
 /// `field: reason (got value)`, as the peer says it.
@@ -145,15 +169,9 @@ fn heartbeat(root: &RootKeys) -> Result<Option<Heartbeat>, ConfigError> {
 
 /// Keys whose feature is not there yet. Replication is not affected, so they do not stop it.
 fn warnings(root: &RootKeys) -> Vec<String> {
-    let given = [
-        ("mcp-addr", root.mcp_addr.is_some(), "there is no MCP listener"),
-        ("socket", root.socket.as_ref().is_some_and(|s| s.enabled), "there is no control socket"),
-    ];
-    given
-        .into_iter()
-        .filter(|(_, given, _)| *given)
-        .map(|(key, _, effect)| format!("{key} is not supported yet and ignored: {effect}"))
-        .collect()
+    let given = root.mcp_addr.is_some();
+    let warning = || "mcp-addr is not supported yet and ignored: there is no MCP listener".to_owned();
+    given.then(warning).into_iter().collect()
 }
 
 /// Keys of version 0.3, each with what replaces it.
@@ -229,8 +247,7 @@ fn entry(
     let rates = Rates::of(replica_keys.upload_rate, replica_keys.download_rate)?;
     replica_keys.inherit(root);
     let mut settings = settings(&place, &keys, &replica_keys, history)?;
-    settings.limits.upload = rates.upload.or_else(|| shared.upload.clone());
-    settings.limits.download = rates.download.or_else(|| shared.download.clone());
+    settings.limits = rates.or(shared).limits();
     let meta = |key: &Option<String>| key.as_ref().map(|path| expand_path(path.as_ref())).transpose();
     if keys.path.is_some() {
         let meta_path = meta(&keys.meta_path)?.unwrap_or_else(|| default_meta_path(&place));
@@ -250,9 +267,10 @@ fn entry(
 }
 
 /// How fast files may be sent and read. All replicas that hold the same one share it.
-struct Rates {
-    upload: Option<Arc<Rate>>,
-    download: Option<Arc<Rate>>,
+#[derive(Clone, Debug, Default)]
+pub(super) struct Rates {
+    pub(super) upload: Option<Arc<Rate>>,
+    pub(super) download: Option<Arc<Rate>>,
 }
 
 impl Rates {
@@ -263,6 +281,18 @@ impl Rates {
             Some(Size(bytes)) => Ok(Some(Arc::new(Rate::new(bytes)))),
         };
         Ok(Rates { upload: rate("upload-rate", upload)?, download: rate("download-rate", download)? })
+    }
+
+    /// These, and those of the top level where nothing is said.
+    fn or(self, shared: &Rates) -> Self {
+        Rates {
+            upload: self.upload.or_else(|| shared.upload.clone()),
+            download: self.download.or_else(|| shared.download.clone()),
+        }
+    }
+
+    fn limits(&self) -> Limits {
+        Limits { upload: self.upload.clone(), download: self.download.clone(), ..Limits::default() }
     }
 }
 

@@ -10,7 +10,7 @@ fn load_text(text: &str) -> Result<Config, ConfigError> {
     resolve::resolve(keys)
 }
 
-fn config(text: &str) -> Config {
+pub(super) fn config(text: &str) -> Config {
     load_text(text).unwrap_or_else(|error| panic!("{error}: {text}"))
 }
 

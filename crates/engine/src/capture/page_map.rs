@@ -14,7 +14,7 @@ use crate::error::EngineError;
 use crate::shadow::folder::ShadowFolder;
 
 /// Name of the stored map in the metadata folder.
-const NAME: &str = "walstream.map";
+pub(crate) const NAME: &str = "walstream.map";
 const MAGIC: &[u8; 8] = b"WSMAP\0\0\x01";
 const HEADER_SIZE: usize = 40;
 

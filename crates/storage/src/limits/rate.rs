@@ -39,6 +39,11 @@ impl Rate {
         Rate { bytes_per_second: bytes_per_second.max(1), through: Mutex::new(Instant::now()) }
     }
 
+    /// How many bytes a second.
+    pub fn bytes_per_second(&self) -> u64 {
+        self.bytes_per_second
+    }
+
     /// Waits until so many bytes more are within the rate.
     pub async fn take(&self, bytes: u64) {
         let until = {

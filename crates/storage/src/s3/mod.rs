@@ -42,6 +42,11 @@ pub(crate) fn oss_client(config: &OssConfig) -> Result<CloudClient, StorageError
     CloudClient::new(bucket, config.path.as_deref())
 }
 
+/// The configuration with every default filled in, as of this environment. Credentials are not looked for.
+pub(crate) fn complete(config: &S3Config) -> Result<S3Config, StorageError> {
+    Settings::resolve(config, &|name| std::env::var(name).ok()).map(|settings| settings.laid_over(config))
+}
+
 /// A bucket of Amazon's or of anyone who speaks its protocol.
 #[derive(Debug)]
 struct S3 {

@@ -126,6 +126,20 @@ impl Settings {
             provider,
         })
     }
+
+    /// What the user said, with what these settings make of everything that he left out.
+    pub(super) fn laid_over(self, config: &S3Config) -> S3Config {
+        S3Config {
+            region: self.region,
+            force_path_style: Some(!self.virtual_hosted),
+            sign_payload: Some(self.sign_payload),
+            require_content_md5: Some(self.bulk_delete),
+            skip_verify: Some(self.skip_verify),
+            part_size: Some(self.part_size),
+            concurrency: Some(self.concurrency),
+            ..config.clone()
+        }
+    }
 }
 
 fn invalid(reason: impl Into<String>) -> StorageError {
