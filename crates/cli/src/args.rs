@@ -9,7 +9,8 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::argv::{Arguments, normalise};
 use crate::commands::{
-    config_check, databases, demo, ltx, manual, replicate, reset, restore, status, verify, version,
+    config_check, databases, demo, info, list, ltx, manual, register, replicate, reset, restore, snapshot,
+    start, status, stop, sync, unregister, verify, version,
 };
 use crate::error::{CliError, nearest};
 use crate::help;
@@ -65,6 +66,14 @@ pub(crate) enum Command {
     ConfigCheck(config_check::Args),
     Status(status::Args),
     Reset(reset::Args),
+    Info(info::Args),
+    List(list::Args),
+    Register(register::Args),
+    Unregister(unregister::Args),
+    Start(start::Args),
+    Stop(stop::Args),
+    Sync(sync::Args),
+    Snapshot(snapshot::Args),
     Verify(verify::Args),
     Demo(demo::Args),
     #[command(hide = true)]
@@ -92,9 +101,6 @@ pub(crate) enum Invocation {
     /// Print a text on stdout; `success` decides the exit code.
     Print { text: String, success: bool },
 }
-
-/// Commands of the peer that are not here yet.
-const LATER: [&str; 7] = ["info", "list", "register", "start", "stop", "sync", "unregister"];
 
 /// Reads the arguments after the program's own name.
 pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation, CliError> {
@@ -159,9 +165,6 @@ fn find<'a>(program: &'a clap::Command, name: &OsString) -> Result<&'a clap::Com
         return Ok(command);
     }
     let name = name.to_string_lossy();
-    if LATER.contains(&&*name) {
-        return Err(CliError::new(format!("walstream {name}: this command is not supported yet")));
-    }
     let known = program.get_subcommands().map(clap::Command::get_name);
     let error = CliError::new(format!("walstream {name}: unknown command"));
     Err(match nearest(&name, known) {
@@ -211,8 +214,9 @@ mod tests {
     fn every_command_explains_itself() {
         let commands =
             ["replicate", "restore", "ltx", "databases", "status", "reset", "verify", "demo", "version"];
+        let of_daemons = ["info", "list", "register", "unregister", "start", "stop", "sync", "snapshot"];
         let of_two_words = ["config check", "ltx verify", "ltx dump", "ltx apply", "ltx diff"];
-        for command in commands.into_iter().chain(of_two_words) {
+        for command in commands.into_iter().chain(of_daemons).chain(of_two_words) {
             let page = outcome(&format!("{command} -h"));
             insta::assert_snapshot!(format!("help-{}", command.replace(' ', "-")), page);
             assert_eq!(page, outcome(&format!("help {command}")));

@@ -4,8 +4,11 @@
 //! was committed is shipped first; and if it could not be, the exit code says so.
 
 mod directories;
+mod reload;
+mod roster;
 
 use std::process::{ExitCode, ExitStatus};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
@@ -17,7 +20,7 @@ use walstream_storage::{Place, ReplicaConfig, Traffic};
 
 use crate::commands::restore;
 use crate::commands::version::VERSION;
-use crate::config::{DatabaseConfig, Entries, GoDuration, ShutdownSettings};
+use crate::config::{DatabaseConfig, Defaults, Entries, GoDuration, ShutdownSettings, SocketSettings};
 use crate::connect::{connect, connect_for};
 use crate::error::CliError;
 use crate::exec::{Child, exit_code};
@@ -26,10 +29,17 @@ use crate::http::{self, Address, Observed};
 use crate::logging::LogOptions;
 use crate::memory;
 use crate::signals::{self, Signals};
+use crate::socket;
 use crate::systemd::Systemd;
+use reload::Fixed;
+
+pub(crate) use roster::{Doing, Roster, RosterError};
+
+/// Reads the configuration file once more.
+pub(crate) type Reread = Arc<dyn Fn() -> Result<Job, CliError> + Send + Sync>;
 
 /// What to replicate and how.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Job {
     pub(crate) databases: Vec<DatabaseConfig>,
     /// Where databases may appear while it runs.
@@ -39,6 +49,12 @@ pub(crate) struct Job {
     pub(crate) addr: Option<Address>,
     /// Whom to tell that all is well.
     pub(crate) heartbeat: Option<Heartbeat>,
+    /// Where to take commands.
+    pub(crate) socket: Option<SocketSettings>,
+    /// For databases that commands add.
+    pub(crate) defaults: Defaults,
+    /// What SIGHUP does, if there is a file.
+    pub(crate) reread: Option<Reread>,
     pub(crate) logging: LogOptions,
     pub(crate) shutdown: ShutdownSettings,
     pub(crate) warnings: Vec<String>,
@@ -58,7 +74,7 @@ pub(crate) async fn run_once(job: &Job, once: OnceOptions) -> Result<(), CliErro
 }
 
 /// Replicates until a signal comes or the child ends.
-pub(crate) async fn run(job: Job) -> Result<ExitCode, CliError> {
+pub(crate) async fn run(mut job: Job) -> Result<ExitCode, CliError> {
     tracing::info!(version = VERSION, "walstream");
     let mut signals = match job.exec {
         Some(_) => Signals::for_child()?,
@@ -76,15 +92,27 @@ pub(crate) async fn run(job: Job) -> Result<ExitCode, CliError> {
     };
     // It ends with the runtime.
     tokio::spawn(memory::give_back());
-    let directories = directories::follow(job.entries, &fleet, &job.databases, &observed);
+    let defaults = std::mem::take(&mut job.defaults);
+    let roster = Roster::new(fleet.clone(), observed.clone(), &job.databases, defaults);
+    let socket = socket::open(job.socket.as_ref(), &roster, &observed).await;
+    // With a child, SIGHUP is for the child.
+    let reread = job.reread.take().filter(|_| job.exec.is_none());
+    let fixed = Fixed::of(&job);
+    let reload = reload::follow((job.entries, job.databases), fixed, reread, &roster, &observed);
     let end = tokio::select! {
         end = serve(job.exec.as_deref(), &mut signals) => end,
-        never = directories => match never {},
+        never = reload => match never {},
         never = heartbeat::send(job.heartbeat, &observed) => match never {},
     };
     systemd.stopping();
     let interrupted = end.as_ref().ok().and_then(|end| end.interrupted);
+    if let Some(socket) = &socket {
+        socket.close();
+    }
     let unshipped = shut_down(fleet, job.shutdown, &mut signals, interrupted).await;
+    if let Some(socket) = socket {
+        socket.finish().await;
+    }
     match end?.child {
         Some(status) if !status.success() => {
             report_unshipped(&unshipped);

@@ -7,6 +7,7 @@
 //! | what the configuration file says | `config` |
 //! | keeping databases replicated | `daemon`, `connect` |
 //! | what can be seen of it meanwhile | `http`, `heartbeat`, `systemd` |
+//! | what can be asked of it meanwhile | `socket` |
 //! | the process around it | `logging`, `signals`, `exec`, `output`, `progress`, `memory` |
 
 mod args;
@@ -26,13 +27,17 @@ mod moment;
 mod output;
 mod progress;
 mod signals;
+mod socket;
 mod systemd;
 
 use std::process::ExitCode;
 use std::time::Duration;
 
 use args::{Command, Invocation};
-use commands::{config_check, databases, demo, ltx, manual, replicate, reset, restore, status, verify, version};
+use commands::{
+    config_check, databases, demo, info, list, ltx, manual, register, replicate, reset, restore, snapshot,
+    start, status, stop, sync, unregister, verify, version,
+};
 use error::CliError;
 
 fn main() -> ExitCode {
@@ -67,6 +72,14 @@ fn run(invocation: Invocation) -> Result<ExitCode, CliError> {
         Command::ConfigCheck(args) => config_check::run(&args).map(done),
         Command::Status(args) => status::run(&args).map(done),
         Command::Reset(args) => reset::run(&args).map(done),
+        Command::Info(args) => block_on(info::run(args)).map(done),
+        Command::List(args) => block_on(list::run(args)).map(done),
+        Command::Register(args) => block_on(register::run(args)).map(done),
+        Command::Unregister(args) => block_on(unregister::run(args)).map(done),
+        Command::Start(args) => block_on(start::run(args)).map(done),
+        Command::Stop(args) => block_on(stop::run(args)).map(done),
+        Command::Sync(args) => block_on(sync::run(args)).map(done),
+        Command::Snapshot(args) => block_on(snapshot::run(args)).map(done),
         Command::Verify(args) => block_on(verify::run(args)).map(done),
         Command::Demo(args) => block_on(demo::run(args)).map(done),
         Command::Manual(args) => manual::run(&args).map(done),

@@ -38,6 +38,12 @@ pub(crate) fn seconds(time: Timestamp) -> String {
     rfc_3339(time, SecondsFormat::Secs)
 }
 
+/// A time of RFC 3339 without fractions of a second; anything else is left as it is.
+pub(crate) fn whole_seconds(time: &str) -> String {
+    let parsed = DateTime::parse_from_rfc3339(time);
+    parsed.map_or_else(|_| time.to_owned(), |time| time.to_rfc3339_opts(SecondsFormat::Secs, true))
+}
+
 /// RFC 3339 to the millisecond, UTC: what `-timestamp` needs to find this very state.
 pub(crate) fn millis(time: Timestamp) -> String {
     rfc_3339(time, SecondsFormat::Millis)

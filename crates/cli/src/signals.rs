@@ -28,6 +28,11 @@ impl Signals {
         ])
     }
 
+    /// Catches HUP, which asks for the configuration to be read anew.
+    pub(crate) fn hangup() -> Result<Self, CliError> {
+        Signals::catch(&[SignalKind::hangup()])
+    }
+
     fn catch(kinds: &[SignalKind]) -> Result<Self, CliError> {
         let streams = kinds.iter().map(|&kind| Ok((kind, signal(kind)?))).collect::<std::io::Result<_>>();
         streams.map(Signals).map_err(|error| CliError::new(format!("cannot catch signals: {error}")))

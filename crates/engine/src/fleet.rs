@@ -9,14 +9,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{StreamExt, stream};
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Instant;
 use walstream_ltx::Txid;
 
 use crate::clock::{Clock, SystemClock};
-use crate::database::command::Request;
+use crate::database::command::{Answer, Request};
 use crate::database::run::{self, Shared, Shutdown, Unshipped};
+use crate::database::waiters::Shipped;
 use crate::error::EngineError;
 use crate::metrics::Metrics;
 use crate::options::DatabaseOptions;
@@ -32,13 +34,11 @@ const COMPACTING_AT_ONCE: usize = 2;
 const CHECKED_AT_ONCE: usize = 64;
 /// The start waits no longer than this for the answers of all replicas.
 const CHECKED_WITHIN: Duration = Duration::from_secs(15);
-/// A database that is released may take so long to upload what is left.
-const RELEASE_TIME: Duration = Duration::from_secs(30);
 const RELEASE_RETRY: Duration = Duration::from_millis(500);
 /// Orders that wait.
 const ORDERS: usize = 64;
-/// Requests to one database that wait.
-const REQUESTS: usize = 8;
+/// Requests to one database that wait to be looked at. Room is taken only as they come.
+const REQUESTS: usize = 1024;
 
 /// The databases that a daemon replicates. Cheap to clone; replication ends with the last clone.
 #[derive(Clone)]
@@ -69,14 +69,17 @@ pub enum Released {
 }
 
 enum Order {
-    Add(Box<DatabaseOptions>),
-    Remove(PathBuf, oneshot::Sender<Released>),
+    Add(Box<DatabaseOptions>, oneshot::Sender<bool>),
+    Remove(PathBuf, Duration, oneshot::Sender<Released>),
     Request(PathBuf, Request),
     Ping(oneshot::Sender<()>),
     Shutdown(ShutdownOptions, oneshot::Sender<Vec<Unshipped>>),
 }
 
 impl Fleet {
+    /// How long a database that is released may usually take to upload what is left.
+    pub const RELEASE_TIME: Duration = Duration::from_secs(30);
+
     /// Checks every replica once and begins to replicate. A replica that does not answer is tried again and
     /// again later on; one that can never work is an error, as it is a mistake in the configuration.
     pub async fn start(databases: Vec<DatabaseOptions>, metrics: Metrics) -> Result<Fleet, EngineError> {
@@ -85,33 +88,58 @@ impl Fleet {
         let watch = Watch::new();
         let mut members = Members::new(watch.clone(), metrics);
         for options in databases {
-            members.add(options);
+            let _ = members.add(options);
         }
         tokio::spawn(members.run(inbox));
         Ok(Fleet { orders, watch })
     }
 
-    /// Begins to replicate one more database. One that is replicated already goes on as it is.
-    pub async fn add(&self, options: DatabaseOptions) {
+    /// Begins to replicate one more database, and says whether it did. One that is replicated already goes on as it is.
+    pub async fn add(&self, options: DatabaseOptions) -> bool {
+        let (answer, added) = oneshot::channel();
         // Nobody takes orders any more once the fleet is shutting down.
-        let _ = self.orders.send(Order::Add(Box::new(options))).await;
+        let _ = self.orders.send(Order::Add(Box::new(options), answer)).await;
+        added.await.unwrap_or(false)
     }
 
-    /// Releases a database: a last capture and upload, for a limited time, and then nothing of it is open. The order is
-    /// given when this returns; the future that it returns ends when it is done.
-    pub async fn remove(&self, path: PathBuf) -> impl Future<Output = Released> + Send + use<> {
+    /// Releases a database: a last capture and upload, for as long as `within`, and then nothing of it is open. The order
+    /// is given when this returns; the future that it returns ends when it is done.
+    pub async fn remove(
+        &self,
+        path: PathBuf,
+        within: Duration,
+    ) -> impl Future<Output = Released> + Send + use<> {
         let (answer, released) = oneshot::channel();
-        let _ = self.orders.send(Order::Remove(path, answer)).await;
+        let _ = self.orders.send(Order::Remove(path, within, answer)).await;
         async move { released.await.unwrap_or(Released::Unknown) }
     }
 
     /// Brings a snapshot of a database to its replica, of its state now or of a later one, and returns which one. Waits
     /// until it is there: for as long as the store is away, too.
     pub async fn snapshot(&self, path: PathBuf) -> Result<Txid, EngineError> {
-        let (answer, made) = oneshot::channel();
-        let _ = self.orders.send(Order::Request(path.clone(), Request::Snapshot(answer))).await;
+        self.ask(path, Request::Snapshot).await
+    }
+
+    /// Captures everything that is committed in a database now, whatever its pace, and returns up to which TXID.
+    pub async fn sync(&self, path: PathBuf) -> Result<Txid, EngineError> {
+        self.ask(path, Request::Sync).await
+    }
+
+    /// Waits until a TXID of a database is on its replica; without one, everything that is committed in it now. Costs
+    /// neither a capture nor an upload: it waits for the next ones that the pace of the database allows.
+    pub async fn shipped(&self, path: PathBuf, txid: Option<Txid>) -> Result<Shipped, EngineError> {
+        self.ask(path, |answer| Request::Shipped(txid, answer)).await
+    }
+
+    async fn ask<T>(
+        &self,
+        path: PathBuf,
+        request: impl FnOnce(Answer<T>) -> Request,
+    ) -> Result<T, EngineError> {
+        let (answer, answered) = oneshot::channel();
+        let _ = self.orders.send(Order::Request(path.clone(), request(answer))).await;
         let gone = |_| EngineError::NotReplicable { path, reason: "it is not being replicated".into() };
-        made.await.map_err(gone)?
+        answered.await.map_err(gone)?
     }
 
     /// Tells whether the fleet is at work, without keeping it there.
@@ -223,8 +251,9 @@ impl Members {
         loop {
             tokio::select! {
                 order = orders.recv() => match order {
-                    Some(Order::Add(options)) => self.add(*options),
-                    Some(Order::Remove(path, answer)) => self.remove(path, answer),
+                    // Whoever asked need not have waited.
+                    Some(Order::Add(options, answer)) => drop(answer.send(self.add(*options))),
+                    Some(Order::Remove(path, within, answer)) => self.remove(path, within, answer),
                     Some(Order::Request(path, request)) => self.request(&path, request),
                     // Whoever asked may have lost patience.
                     Some(Order::Ping(answer)) => drop(answer.send(())),
@@ -239,12 +268,13 @@ impl Members {
         }
     }
 
-    fn add(&mut self, options: DatabaseOptions) {
+    fn add(&mut self, options: DatabaseOptions) -> bool {
         match self.by_path.get_mut(&options.path) {
             None => self.spawn(options),
             Some(member) if member.is_leaving() => member.next = Some(options),
-            Some(_) => {}
+            Some(_) => return false,
         }
+        true
     }
 
     fn spawn(&mut self, options: DatabaseOptions) {
@@ -258,7 +288,7 @@ impl Members {
         self.by_path.insert(path, Member { ending, requests, releasing: Vec::new(), next: None });
     }
 
-    fn remove(&mut self, path: PathBuf, answer: oneshot::Sender<Released>) {
+    fn remove(&mut self, path: PathBuf, within: Duration, answer: oneshot::Sender<Released>) {
         let Some(member) = self.by_path.get_mut(&path) else {
             // Whoever asked need not have waited.
             let _ = answer.send(Released::Unknown);
@@ -266,15 +296,17 @@ impl Members {
         };
         member.next = None;
         member.releasing.push(answer);
-        let deadline = Instant::now() + RELEASE_TIME;
+        let deadline = Instant::now() + within;
         let shutdown = Shutdown { deadline, retry_interval: RELEASE_RETRY };
         member.ending.send_if_modified(|ending| ending.replace(shutdown).is_none());
     }
 
-    /// Hands it on. Whoever asked learns by the end of his answer that nobody is there, or too many have asked.
+    /// Hands it on. Whoever asked learns by the end of his answer that nobody is there.
     fn request(&self, path: &Path, request: Request) {
-        if let Some(member) = self.by_path.get(path) {
-            let _ = member.requests.try_send(request);
+        let Some(member) = self.by_path.get(path) else { return };
+        if let Err(TrySendError::Full(request)) = member.requests.try_send(request) {
+            let reason = "too many requests wait for it".to_owned();
+            request.refuse(EngineError::NotReplicable { path: path.to_owned(), reason });
         }
     }
 
@@ -369,7 +401,7 @@ mod tests {
             replica.names(Level::SNAPSHOT).into_iter().map(walstream_ltx::TxidRange::max).collect();
         assert_eq!(ends, [first, second]);
 
-        fleet.remove(path.clone()).await.await;
+        fleet.remove(path.clone(), Fleet::RELEASE_TIME).await.await;
         let error = fleet.snapshot(path).await.unwrap_err().to_string();
         assert!(error.ends_with("it is not being replicated"), "{error}");
     }

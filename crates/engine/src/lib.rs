@@ -37,6 +37,7 @@ pub use capture::admit::is_database;
 pub use capture::session::Position;
 pub use database::once::{OnceOptions, sync_once};
 pub use database::run::Unshipped;
+pub use database::waiters::Shipped;
 pub use error::EngineError;
 pub use fleet::{Fleet, Pulse, Released, ShutdownOptions};
 pub use metrics::Metrics;

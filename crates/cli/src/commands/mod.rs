@@ -1,15 +1,24 @@
 //! One file for each command: its flags, and what it does.
 
 pub(crate) mod config_check;
+mod control;
 pub(crate) mod databases;
 pub(crate) mod demo;
 mod follow;
+pub(crate) mod info;
+pub(crate) mod list;
 pub(crate) mod ltx;
 pub(crate) mod manual;
+pub(crate) mod register;
 pub(crate) mod replicate;
 pub(crate) mod reset;
 pub(crate) mod restore;
+pub(crate) mod snapshot;
+pub(crate) mod start;
 pub(crate) mod status;
+pub(crate) mod stop;
+pub(crate) mod sync;
+pub(crate) mod unregister;
 pub(crate) mod verify;
 pub(crate) mod version;
 

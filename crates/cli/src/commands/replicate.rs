@@ -2,6 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use tracing_subscriber::filter::LevelFilter;
 use walstream_engine::OnceOptions;
@@ -9,7 +10,7 @@ use walstream_storage::ReplicaConfig;
 
 use crate::args::ConfigArgs;
 use crate::config::{self, DatabaseConfig, expand_path};
-use crate::daemon::{self, Job};
+use crate::daemon::{self, Job, Reread};
 use crate::error::CliError;
 use crate::logging;
 
@@ -105,7 +106,7 @@ fn once_options(args: &Args) -> Result<Option<OnceOptions>, CliError> {
 /// What to replicate: the configuration file, or the one database on the command line.
 fn job(args: &Args) -> Result<Job, CliError> {
     let mut job = match args.databases.as_slice() {
-        [] => job_of_file(&args.config)?,
+        [] => Job { reread: Some(reread(args)), ..job_of_file(&args.config)? },
         [database, replicas @ ..] => {
             let replica = only_replica(args, database, replicas)?;
             let database = DatabaseConfig::new(expand_path(database)?, replica);
@@ -115,10 +116,24 @@ fn job(args: &Args) -> Result<Job, CliError> {
     if let Some(exec) = &args.exec {
         job.exec = Some(exec.clone());
     }
-    for database in &mut job.databases {
-        database.settings.restore_if_missing |= args.restore_if_db_not_exists;
-    }
+    restore_if_missing(&mut job, args.restore_if_db_not_exists);
     Ok(job)
+}
+
+fn restore_if_missing(job: &mut Job, wanted: bool) {
+    for database in &mut job.databases {
+        database.settings.restore_if_missing |= wanted;
+    }
+}
+
+/// Reads the file again as it is read at the start.
+fn reread(args: &Args) -> Reread {
+    let (config, restore) = (args.config.clone(), args.restore_if_db_not_exists);
+    Arc::new(move || {
+        let mut job = job_of_file(&config)?;
+        restore_if_missing(&mut job, restore);
+        Ok(job)
+    })
 }
 
 fn job_of_file(arguments: &ConfigArgs) -> Result<Job, CliError> {
@@ -129,6 +144,9 @@ fn job_of_file(arguments: &ConfigArgs) -> Result<Job, CliError> {
         exec: config.exec,
         addr: config.addr,
         heartbeat: config.heartbeat,
+        socket: config.socket,
+        defaults: config.defaults,
+        reread: None,
         logging: config.logging,
         shutdown: config.shutdown,
         warnings: config.warnings,

@@ -79,7 +79,7 @@ impl Default for ShutdownSettings {
 }
 
 /// One database.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct DatabaseConfig {
     /// The database file, absolute.
     pub(crate) path: PathBuf,
@@ -92,7 +92,7 @@ pub(crate) struct DatabaseConfig {
 }
 
 /// What the databases of one entry have in common.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct DatabaseSettings {
     pub(crate) monitor_interval: Duration,
     pub(crate) checkpoint_interval: Duration,

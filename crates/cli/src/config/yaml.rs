@@ -17,20 +17,20 @@ pub(super) enum Yaml {
 
 /// Keys and values, in the order in which they were added.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Map(Vec<(&'static str, Yaml)>);
+pub(super) struct Map(Vec<(String, Yaml)>);
 
 impl Map {
-    pub(super) fn add(&mut self, key: &'static str, value: Yaml) {
-        self.0.push((key, value));
+    pub(super) fn add(&mut self, key: &str, value: Yaml) {
+        self.0.push((key.to_owned(), value));
     }
 
     /// Adds a number, a duration or a boolean.
-    pub(super) fn plain(&mut self, key: &'static str, value: impl Display) {
+    pub(super) fn plain(&mut self, key: &str, value: impl Display) {
         self.add(key, Yaml::Plain(value.to_string()));
     }
 
     /// Adds a text.
-    pub(super) fn text(&mut self, key: &'static str, value: impl Display) {
+    pub(super) fn text(&mut self, key: &str, value: impl Display) {
         self.add(key, Yaml::Text(value.to_string()));
     }
 
@@ -43,7 +43,7 @@ impl Map {
 
     fn write(&self, indent: usize, lines: &mut Vec<String>) {
         for (key, value) in &self.0 {
-            let key = format!("{:indent$}{key}:", "");
+            let key = format!("{:indent$}{}:", "", Yaml::Text(key.clone()).in_a_line());
             match value {
                 Yaml::Map(map) if !map.0.is_empty() => {
                     lines.push(key);

@@ -3,6 +3,7 @@
 use tokio::sync::{mpsc, oneshot};
 use walstream_ltx::Txid;
 
+use super::waiters::{Shipped, Waiters};
 use crate::capture::session::Position;
 use crate::capture::snapshot::Snapshot;
 use crate::error::EngineError;
@@ -36,4 +37,31 @@ pub(crate) async fn ask<T>(
 pub(crate) enum Request {
     /// Bring a snapshot of the present state, or of a later one, to the replica.
     Snapshot(Answer<Txid>),
+    /// Capture everything that is committed now.
+    Sync(Answer<Txid>),
+    /// Tell when this TXID is on the replica; without one, everything that is committed now.
+    Shipped(Option<Txid>, Answer<Shipped>),
+}
+
+impl Request {
+    /// Answers that it cannot be done.
+    pub(crate) fn refuse(self, error: EngineError) {
+        // Whoever asked may have lost patience.
+        let _ = match self {
+            Request::Snapshot(answer) | Request::Sync(answer) => answer.send(Err(error)).is_ok(),
+            Request::Shipped(_, answer) => answer.send(Err(error)).is_ok(),
+        };
+    }
+}
+
+/// Those outside who ask something of a database. They stay while it is opened anew.
+pub(crate) struct Callers {
+    pub(crate) requests: mpsc::Receiver<Request>,
+    pub(crate) waiters: Waiters,
+}
+
+impl Callers {
+    pub(crate) fn new(requests: mpsc::Receiver<Request>) -> Self {
+        Callers { requests, waiters: Waiters::default() }
+    }
 }

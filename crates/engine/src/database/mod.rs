@@ -18,4 +18,5 @@ pub(crate) mod ship;
 pub(crate) mod snapshots;
 pub(crate) mod trouble;
 pub(crate) mod validate;
+pub(crate) mod waiters;
 pub(crate) mod worker;

@@ -11,7 +11,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::Instant;
 use walstream_ltx::{Txid, TxidRange};
 
-use super::command::Request;
+use super::command::{Callers, Request};
 use super::open::{self, Opened, Silence};
 use super::running::Running;
 use super::trouble::Trouble;
@@ -110,8 +110,9 @@ pub(crate) enum End {
 pub(crate) async fn live(
     options: DatabaseOptions,
     shared: Shared,
-    mut requests: mpsc::Receiver<Request>,
+    requests: mpsc::Receiver<Request>,
 ) -> Option<Unshipped> {
+    let mut callers = Callers::new(requests);
     let mut trouble = Trouble::new(&options);
     let mut deleted = false;
     let metrics = shared.metrics.database(&options.path);
@@ -138,7 +139,7 @@ pub(crate) async fn live(
             if opened.is_err() {
                 metrics.synced(started, &opened);
             }
-            match replicate(&options, &shared, opened, (&mut wake, &mut requests), &mut trouble).await {
+            match replicate(&options, &shared, opened, (&mut wake, &mut callers), &mut trouble).await {
                 Ok(End::Shutdown(unshipped)) => return unshipped,
                 Ok(End::Reopen(reason)) => {
                     tracing::info!(path = %options.path.display(), reason, "database is opened anew");
@@ -189,13 +190,13 @@ async fn replicate(
     options: &DatabaseOptions,
     shared: &Shared,
     opened: Result<Opened, EngineError>,
-    (wake, requests): (&mut Wake, &mut mpsc::Receiver<Request>),
+    (wake, callers): (&mut Wake, &mut Callers),
     trouble: &mut Trouble,
 ) -> Result<End, EngineError> {
     let opened = opened?;
     trouble.over("database opened");
     tracing::info!(path = %options.path.display(), "initialized db");
-    Running::new(options, shared, opened, wake, requests)?.run().await
+    Running::new(options, shared, opened, wake, callers)?.run().await
 }
 
 fn not_opened(options: &DatabaseOptions, reason: String) -> Unshipped {

@@ -11,7 +11,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 use walstream_ltx::Txid;
 
-use super::command::{Command, Request};
+use super::command::{Answer, Callers, Command, Request};
 use super::keep::{self, Keep};
 use super::open::Opened;
 use super::run::{End, Shared, Unshipped};
@@ -19,6 +19,7 @@ use super::ship::{self, Contact};
 use super::snapshots::Snapshots;
 use super::trouble::Trouble;
 use super::validate::Validate;
+use super::waiters::Reached;
 use crate::capture::session::Capture;
 use crate::error::EngineError;
 use crate::metrics::DatabaseMetrics;
@@ -51,7 +52,7 @@ pub(crate) struct Running<'a> {
     metrics: Arc<DatabaseMetrics>,
     opened: Opened,
     wake: &'a mut Wake,
-    requests: &'a mut mpsc::Receiver<Request>,
+    callers: &'a mut Callers,
     inbox: mpsc::Receiver<Command>,
     commands: mpsc::Sender<Command>,
     contact: oneshot::Receiver<Contact>,
@@ -72,6 +73,8 @@ pub(crate) struct Running<'a> {
     trouble: Trouble,
     /// No capture of one's own accord before this moment, unless the WAL grows fast.
     next_capture: Instant,
+    /// Something is committed that waits for that moment.
+    news_waits: bool,
     busy_until: Instant,
     /// How long a busy database is left alone before the next look.
     busy_look: Duration,
@@ -87,7 +90,7 @@ impl<'a> Running<'a> {
         shared: &'a Shared,
         mut opened: Opened,
         wake: &'a mut Wake,
-        requests: &'a mut mpsc::Receiver<Request>,
+        callers: &'a mut Callers,
     ) -> Result<Self, EngineError> {
         let (commands, inbox) = mpsc::channel(16);
         let metrics = shared.metrics.database(&options.path);
@@ -130,7 +133,7 @@ impl<'a> Running<'a> {
             metrics,
             opened,
             wake,
-            requests,
+            callers,
             inbox,
             commands,
             contact: contacted,
@@ -146,6 +149,7 @@ impl<'a> Running<'a> {
             upkeep: Vec::new(),
             trouble: Trouble::new(options),
             next_capture: now,
+            news_waits: false,
             busy_until: now,
             busy_look: BUSY_LOOK,
             last_checkpoint: now,
@@ -157,6 +161,7 @@ impl<'a> Running<'a> {
     /// Replicates until the fleet shuts down or the database must be opened anew.
     pub(crate) async fn run(mut self) -> Result<End, EngineError> {
         let mut fence = self.uploaded.clone();
+        let (mut uploaded, mut made) = (self.uploaded.clone(), self.snapshot_made.subscribe());
         loop {
             if let Some(reason) = self.look().await? {
                 if self.is_deleted() {
@@ -165,6 +170,7 @@ impl<'a> Running<'a> {
                 Box::pin(self.close()).await;
                 return Ok(End::Reopen(reason));
             }
+            self.answer_waiters();
             let pause = self.next_look();
             tokio::select! {
                 biased;
@@ -175,7 +181,9 @@ impl<'a> Running<'a> {
                     return Ok(End::Reopen("the replica is ahead of the local state"));
                 },
                 Some(command) = self.inbox.recv() => Box::pin(self.answer(command)).await,
-                Some(request) = self.requests.recv() => Box::pin(self.serve(request)).await,
+                Some(request) = self.callers.requests.recv() => Box::pin(self.serve(request)).await,
+                Ok(()) = uploaded.changed(), if self.callers.waiters.need_upload() => {}
+                Ok(()) = made.changed(), if self.callers.waiters.need_upload() => {}
                 () = self.wake.wait() => self.expect_news(),
                 () = tokio::time::sleep(pause) => {}
             }
@@ -206,15 +214,20 @@ impl<'a> Running<'a> {
         }
         if self.may_capture()? {
             self.capture().await?;
+            self.callers.waiters.captured(*self.captured.borrow());
         } else if self.opened.worker.ask(|capture| capture.is_in_the_way())? {
             self.step_aside().await?;
+        }
+        if self.callers.waiters.need_capture() && !self.opened.worker.ask(|capture| capture.has_news())? {
+            self.callers.waiters.captured(*self.captured.borrow());
         }
         self.checkpoint_if_due().await?;
         Ok(None)
     }
 
     /// Whether there is something to capture, and it is time.
-    fn may_capture(&self) -> Result<bool, EngineError> {
+    fn may_capture(&mut self) -> Result<bool, EngineError> {
+        self.news_waits = false;
         let pending = || self.opened.worker.ask(|capture| capture.pending_bytes());
         let paced = Instant::now() < self.next_capture;
         if paced && self.trouble.active() {
@@ -222,6 +235,7 @@ impl<'a> Running<'a> {
         }
         if paced && pending()? < CAPTURE_PRESSURE {
             if pending()? > 0 {
+                self.news_waits = true;
                 self.metrics.has_news(self.shared.clock.now());
             }
             return Ok(false);
@@ -256,6 +270,9 @@ impl<'a> Running<'a> {
         if self.captured_since_checkpoint && !self.options.checkpoint_interval.is_zero() {
             let due = self.last_checkpoint + self.options.checkpoint_interval;
             pause = pause.min(due.max(self.next_checkpoint).saturating_duration_since(now));
+        }
+        if self.news_waits {
+            pause = pause.min(self.next_capture.saturating_duration_since(now));
         }
         pause.min(self.trouble.pause_until(self.next_capture, now)).max(Duration::from_millis(1))
     }
@@ -430,10 +447,32 @@ impl<'a> Running<'a> {
         }
     }
 
-    async fn serve(&mut self, Request::Snapshot(answer): Request) {
-        let captured = self.sync(|capture| capture.capture_all()).await;
-        let position = captured.and_then(|_| self.publish()).map(|()| *self.captured.borrow());
-        let txid = match position {
+    async fn serve(&mut self, request: Request) {
+        match request {
+            Request::Snapshot(answer) => self.bring_snapshot(answer).await,
+            Request::Sync(answer) => {
+                let _ = answer.send(self.capture_now().await);
+            }
+            Request::Shipped(Some(txid), answer) => self.callers.waiters.wait(txid, answer),
+            Request::Shipped(None, answer) => {
+                self.callers.waiters.join(answer);
+                self.expect_news();
+            }
+        }
+    }
+
+    /// Captures everything that is committed, whatever the pace.
+    async fn capture_now(&mut self) -> Result<Txid, EngineError> {
+        self.sync(|capture| capture.capture_all()).await?;
+        self.captured_since_checkpoint = true;
+        self.publish()?;
+        let txid = *self.captured.borrow();
+        self.callers.waiters.captured(txid);
+        Ok(txid)
+    }
+
+    async fn bring_snapshot(&mut self, answer: Answer<Txid>) {
+        let txid = match self.capture_now().await {
             Ok(txid) => txid,
             Err(error) => return drop(answer.send(Err(error))),
         };
@@ -487,10 +526,12 @@ impl<'a> Running<'a> {
             }
         }
         self.publish()?;
+        self.callers.waiters.captured(*self.captured.borrow());
         self.hurry();
         let mut made = self.snapshot_made.subscribe();
         let mut fence = self.uploaded.clone();
         while reason.is_empty() && !self.all_shipped() {
+            self.answer_waiters();
             tokio::select! {
                 fenced = fenced(&mut fence) => reason = fenced,
                 out_of_time = self.shared.out_of_time() => reason = out_of_time.into(),
@@ -502,6 +543,7 @@ impl<'a> Running<'a> {
                 Ok(()) = made.changed() => {}
             }
         }
+        self.answer_waiters();
         if reason.is_empty() {
             Box::pin(self.close()).await;
             return Ok(End::Shutdown(None));
@@ -600,6 +642,19 @@ impl<'a> Running<'a> {
         let path = self.options.path.clone();
         Box::pin(self.close()).await;
         Unshipped { path, shipped, captured, reason }
+    }
+
+    /// Answers those who wait for what is on the replica now.
+    fn answer_waiters(&mut self) {
+        if self.in_contact {
+            let uploaded = self.uploaded.borrow().txid;
+            let snapshot = *self.snapshot_made.borrow();
+            self.callers.waiters.answer(Reached {
+                uploaded,
+                snapshot,
+                snapshot_wanted: self.snapshot_wanted,
+            });
+        }
     }
 
     /// Whether everything that is captured can be restored from the replica.

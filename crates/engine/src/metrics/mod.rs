@@ -60,6 +60,11 @@ impl Metrics {
         Arc::clone(self.book().entry(path.to_owned()).or_insert_with(begin))
     }
 
+    /// Those of a database that is known.
+    pub fn known(&self, path: &Path) -> Option<Arc<DatabaseMetrics>> {
+        self.book().get(path).cloned()
+    }
+
     /// Every database, in the order of their paths.
     pub fn databases(&self) -> Vec<Arc<DatabaseMetrics>> {
         self.book().values().cloned().collect()

@@ -34,7 +34,7 @@ static READS: Semaphore = Semaphore::const_new(OF_ALL);
 static WRITES: Semaphore = Semaphore::const_new(OF_ALL);
 
 /// How long a store may take, and how fast it may be used.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// How long a store may take to begin its answer, and to go on with it. Calls that may need many requests have
     /// five times as long.

@@ -33,6 +33,15 @@ impl fmt::Debug for Rate {
     }
 }
 
+/// As fast as the other, whatever went through either.
+impl PartialEq for Rate {
+    fn eq(&self, other: &Self) -> bool {
+        self.bytes_per_second == other.bytes_per_second
+    }
+}
+
+impl Eq for Rate {}
+
 impl Rate {
     /// So many bytes a second; at least one.
     pub fn new(bytes_per_second: u64) -> Self {

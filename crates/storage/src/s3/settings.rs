@@ -137,6 +137,7 @@ impl Settings {
             skip_verify: Some(self.skip_verify),
             part_size: Some(self.part_size),
             concurrency: Some(self.concurrency),
+            request_payer: Some(config.request_payer.unwrap_or(false)),
             ..config.clone()
         }
     }

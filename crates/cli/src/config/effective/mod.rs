@@ -190,6 +190,8 @@ dbs:
       url: s3://bucket/app?region=eu-central-1
       access-key-id: AKIA
       secret-access-key: hunter2
+      headers: {x-key: hunter2}
+      tags: {'a b': c}
   - dir: /tenants
     pattern: '*.db'
     watch: true

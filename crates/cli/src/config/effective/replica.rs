@@ -1,5 +1,6 @@
 //! A replica by its type and its parts.
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 
 use walstream_storage::{
@@ -41,9 +42,10 @@ impl Keys {
         match replica {
             ReplicaConfig::File(file) => self.text("path", file.path.as_ref().map(|path| path.display())),
             ReplicaConfig::S3(s3) => self.s3(s3),
-            ReplicaConfig::Gcs(GcsConfig { bucket, path }) => {
+            ReplicaConfig::Gcs(GcsConfig { bucket, path, endpoint }) => {
                 self.text("bucket", bucket.as_ref());
                 self.text("path", path.as_ref());
+                self.text("endpoint", endpoint.as_ref());
             }
             ReplicaConfig::Azure(azure) => self.azure(azure),
             ReplicaConfig::Oss(oss) => self.oss(oss),
@@ -65,6 +67,14 @@ impl Keys {
         }
     }
 
+    fn table(&mut self, key: &str, table: &Option<BTreeMap<String, impl Display>>) {
+        if let Some(table) = table {
+            let mut map = Map::default();
+            table.iter().for_each(|(name, value)| map.text(name, value));
+            self.0.add(key, Yaml::Map(map));
+        }
+    }
+
     fn s3(&mut self, s3: &S3Config) {
         self.text("bucket", s3.bucket.as_ref());
         self.text("path", s3.path.as_ref());
@@ -77,12 +87,16 @@ impl Keys {
         self.plain("part-size", s3.part_size);
         self.plain("concurrency", s3.concurrency);
         self.text("storage-class", s3.storage_class.as_ref());
+        self.text("sse", s3.sse.as_ref());
         self.text("sse-kms-key-id", s3.sse_kms_key_id.as_ref());
         self.text("sse-customer-algorithm", s3.sse_customer_algorithm.as_ref());
         self.text("sse-customer-key", s3.sse_customer_key.as_ref());
         self.text("sse-customer-key-path", s3.sse_customer_key_path.as_ref().map(|path| path.display()));
         self.plain("sign-payload", s3.sign_payload);
         self.plain("require-content-md5", s3.require_content_md5);
+        self.table("headers", &s3.headers);
+        self.table("tags", &s3.tags);
+        self.plain("request-payer", s3.request_payer);
     }
 
     fn azure(&mut self, azure: &AzureConfig) {
@@ -103,6 +117,7 @@ impl Keys {
         self.text("secret-access-key", oss.secret_access_key.as_ref());
         self.plain("part-size", oss.part_size);
         self.plain("concurrency", oss.concurrency);
+        self.table("headers", &oss.headers);
     }
 
     fn sftp(&mut self, sftp: &SftpConfig) {
@@ -127,7 +142,8 @@ impl Keys {
 /// Which server it is can be said in a URL only.
 fn nats_keys(keys: &mut Keys, nats: &NatsConfig) {
     let parts = [&nats.url, &nats.bucket, &nats.path];
-    let url: Vec<&str> = parts.into_iter().flatten().map(|part| part.trim_matches('/')).collect();
+    let parts = parts.into_iter().flatten().map(|part| part.trim_matches('/'));
+    let url: Vec<&str> = parts.filter(|part| !part.is_empty()).collect();
     keys.text("url", Some(without_password(&url.join("/"))));
     keys.text("username", nats.username.as_ref());
     keys.text("password", nats.password.as_ref());

@@ -9,11 +9,9 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use walstream_engine::Fleet;
 
-use super::{log_replica, options};
+use super::roster::Roster;
 use crate::config::{DatabaseConfig, Entries};
-use crate::http::Observed;
 use survey::{Change, Survey};
 
 /// An application creates a database in several steps. It is given this time before anybody else opens it.
@@ -24,19 +22,14 @@ const ROUND: Duration = Duration::from_secs(15);
 const BLIND_ROUND: Duration = Duration::from_secs(2);
 
 /// Keeps the fleet in step with the watched directories, for as long as it is awaited.
-pub(super) async fn follow(
-    entries: Entries,
-    fleet: &Fleet,
-    started: &[DatabaseConfig],
-    observed: &Observed,
-) -> Infallible {
+pub(super) async fn follow(entries: Entries, roster: &Roster, started: Vec<DatabaseConfig>) -> Infallible {
     if entries.watched().next().is_none() {
         return std::future::pending().await;
     }
     for directory in entries.watched() {
         tracing::info!(path = %directory.display(), "watching directory");
     }
-    let mut survey = Survey::new(entries, fleet.folder_watch(), started);
+    let mut survey = Survey::new(entries, roster.fleet().folder_watch(), &started);
     let mut next_round = Instant::now();
     loop {
         let changes;
@@ -48,7 +41,7 @@ pub(super) async fn follow(
             on_disk(survey, Survey::look_at_news).await
         };
         for change in changes {
-            apply(change, fleet, observed).await;
+            apply(change, roster).await;
         }
         tokio::select! {
             () = survey.news() => tokio::time::sleep(SETTLE).await,
@@ -73,18 +66,14 @@ async fn on_disk(
     }
 }
 
-async fn apply(change: Change, fleet: &Fleet, observed: &Observed) {
+async fn apply(change: Change, roster: &Roster) {
     match change {
-        Change::Appeared(database) => match options(&database, &observed.traffic) {
-            Ok(options) => {
-                tracing::info!(path = %database.path.display(), "database found");
-                log_replica(&database);
-                fleet.add(options).await;
+        Change::Appeared(database) => {
+            let path = database.path.clone();
+            if let Err(error) = roster.appeared(*database).await {
+                tracing::error!(path = %path.display(), %error, "database cannot be replicated");
             }
-            Err(error) => {
-                tracing::error!(path = %database.path.display(), %error, "database cannot be replicated");
-            }
-        },
-        Change::Vanished(path) => drop(fleet.remove(path).await),
+        }
+        Change::Vanished(path) => roster.vanished(path).await,
     }
 }

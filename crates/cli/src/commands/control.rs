@@ -1,0 +1,83 @@
+//! What the commands that talk to a daemon have in common.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::config::SocketSettings;
+use crate::error::CliError;
+use crate::output;
+use crate::socket::client::Client;
+
+/// Which daemon, and in which form its answer is printed.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct ControlArgs {
+    /// Control socket of the daemon. Default: /var/run/litestream.sock.
+    #[arg(long, value_name = "PATH", default_value = SocketSettings::PATH)]
+    pub(super) socket: PathBuf,
+
+    /// Print JSON instead of text.
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+impl ControlArgs {
+    /// A connection that waits for so many seconds.
+    pub(super) fn connect(&self, timeout: i64) -> Result<Client, CliError> {
+        Client::new(self.socket.clone(), Some(positive(timeout)?))
+    }
+
+    /// The same, where the peer takes zero and less too: for no limit.
+    pub(super) fn connect_at_leisure(&self, timeout: i64) -> Result<Client, CliError> {
+        Client::new(self.socket.clone(), positive(timeout).ok())
+    }
+
+    /// The socket, as it was written.
+    pub(super) fn name(&self) -> String {
+        self.socket.display().to_string()
+    }
+
+    /// Prints an answer: as JSON, or its lines.
+    pub(super) fn print(&self, answer: &impl Serialize, lines: &[(&str, String)]) -> Result<(), CliError> {
+        let text = match self.json {
+            true => output::json(answer),
+            false => lines.iter().map(|(name, value)| format!("{name}: {value}\n")).collect(),
+        };
+        Ok(output::print(&text)?)
+    }
+}
+
+/// So many seconds.
+pub(super) fn positive(seconds: i64) -> Result<Duration, CliError> {
+    let valid = u64::try_from(seconds).ok().filter(|&seconds| seconds > 0);
+    let seconds = valid.ok_or_else(|| CliError::new("timeout must be greater than 0"))?;
+    Ok(Duration::from_secs(seconds))
+}
+
+/// A path for a daemon, which may have another working directory.
+pub(super) fn wire(path: &Path) -> String {
+    path.display().to_string()
+}
+
+/// A change of what is replicated, as it is printed.
+#[derive(Serialize)]
+pub(super) struct State {
+    pub(super) status: String,
+    pub(super) db_path: String,
+    pub(super) state: &'static str,
+    pub(super) txid: u64,
+    pub(super) socket: String,
+}
+
+impl State {
+    pub(super) fn lines(&self) -> [(&'static str, String); 5] {
+        [
+            ("status", self.status.clone()),
+            ("db_path", self.db_path.clone()),
+            ("state", self.state.to_owned()),
+            ("txid", self.txid.to_string()),
+            ("socket", self.socket.clone()),
+        ]
+    }
+}
