@@ -286,9 +286,10 @@ impl<'a> Running<'a> {
     async fn capture(&mut self) -> Result<(), EngineError> {
         let started = Instant::now();
         let much = self.opened.worker.ask(|capture| capture.pending_bytes())? >= CAPTURE_PRESSURE;
+        let is_busy = much || self.callers.waiters.need_capture();
         let work = move |capture: &mut Capture| {
             // One file instead of two, where a fast writer would have something new for the second one.
-            if much { capture.renew_lock() } else { capture.capture_and_follow() }
+            if is_busy { capture.renew_lock() } else { capture.capture_and_follow() }
         };
         let captured = self.sync(work).await?;
         self.trouble.over("sync recovered");
