@@ -174,6 +174,19 @@ async fn moto_an_upload_whose_answer_is_lost_finds_itself() {
     assert_eq!(content(&*client, range(2, 2)).await.len(), 6 << 20);
 }
 
+/// Some servers see that the name is taken and end the connection before they have read the body; whether the client
+/// hears the answer is then chance.
+#[tokio::test]
+async fn moto_a_refusal_that_is_not_heard_is_looked_up() {
+    let server = Moto::start();
+    let proxy = Proxy::start(server.address()).await;
+    let client = s3(&proxy.endpoint(), Moto::BUCKET, "db");
+    assert_eq!(put(&*client, range(1, 1), "mine").await.unwrap(), PutOutcome::Created);
+    proxy.plan("PUT", 100, Fault::CutRequest(2));
+    assert_eq!(put(&*client, range(1, 1), "mine").await.unwrap(), PutOutcome::AlreadyExists);
+    assert!(put(&*client, range(2, 2), "mine").await.is_err());
+}
+
 #[tokio::test]
 async fn moto_a_large_upload_asks_for_a_free_name_at_its_end() {
     let server = Moto::start();

@@ -107,10 +107,22 @@ impl Object {
                 // Also a "conflict", which two writers at once can cause without any object coming of it.
                 Err(Error::AlreadyExists { .. }) if !self.exists(opened).await? => {}
                 Err(Error::AlreadyExists { .. }) => return Ok(PutOutcome::AlreadyExists),
-                Err(error) => return Err(self.place.failed("upload", error)),
+                Err(error) => return self.outcome_after(self.place.failed("upload", error), opened).await,
             }
         }
         Err(self.conflict())
+    }
+
+    /// A server that refuses before it has read the body ends the connection, and its answer is often not heard.
+    async fn outcome_after(
+        &self,
+        failure: StorageError,
+        opened: &Opened,
+    ) -> Result<PutOutcome, StorageError> {
+        match failure.is_transient() && self.exists(opened).await.unwrap_or(false) {
+            true => Ok(PutOutcome::AlreadyExists),
+            false => Err(failure),
+        }
     }
 
     /// Writes a large body. Its name is looked up before anything is sent, and once more at the end where the store
