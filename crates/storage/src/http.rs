@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use reqwest::header::{HeaderMap, RETRY_AFTER};
+
 use crate::connect::install_tls;
 use crate::trust::built_in_roots;
 
@@ -11,6 +13,15 @@ use crate::trust::built_in_roots;
 pub(crate) const CONNECT_WITHIN: Duration = Duration::from_secs(4);
 /// Who we are, for the logs of servers.
 pub(crate) const USER_AGENT: &str = concat!("walstream/", env!("CARGO_PKG_VERSION"));
+
+/// The longest pause that a server may ask for.
+const MAX_WANTED_PAUSE: Duration = Duration::from_secs(30);
+
+/// What a busy server asks for in `Retry-After`.
+pub(crate) fn wanted_pause(headers: &HeaderMap) -> Option<Duration> {
+    let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds).min(MAX_WANTED_PAUSE))
+}
 
 /// A client with our habits. Deadlines of requests are the caller's.
 pub(crate) fn client() -> reqwest::Result<reqwest::Client> {

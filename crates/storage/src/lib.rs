@@ -30,6 +30,7 @@ pub mod error;
 pub mod file;
 mod gcs;
 mod http;
+mod in_use;
 mod layout;
 pub mod legacy;
 mod limits;

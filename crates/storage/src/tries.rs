@@ -9,28 +9,30 @@ use tokio::time::Instant;
 
 /// Five tries more, within some three seconds of waiting. More patience is the caller's, who can say meanwhile that the
 /// store is away.
-const MOST: usize = 5;
-const WITHIN: Duration = Duration::from_secs(30);
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(3);
+pub(crate) const RETRIES: usize = 5;
+/// A single request is not made again after this time.
+pub(crate) const RETRY_WITHIN: Duration = Duration::from_secs(30);
+pub(crate) const FIRST_PAUSE: Duration = Duration::from_millis(100);
+pub(crate) const LONGEST_PAUSE: Duration = Duration::from_secs(3);
 
 /// The tries of one call.
 pub(crate) struct Tries {
     left: usize,
     pause: Duration,
-    begun: Instant,
+    until: Option<Instant>,
 }
 
 impl Default for Tries {
+    /// However long each try takes: what is tried may be a long upload.
     fn default() -> Self {
-        Tries { left: MOST, pause: FIRST_PAUSE, begun: Instant::now() }
+        Tries { left: RETRIES, pause: FIRST_PAUSE, until: None }
     }
 }
 
 impl Tries {
-    /// So many more at most; for the first check, where an answer at once matters more than success.
-    pub(crate) fn at_most(more: usize) -> Self {
-        Tries { left: more, ..Tries::default() }
+    /// Those of a single request: so many more, and none after [`RETRY_WITHIN`].
+    pub(crate) fn of_request(more: usize) -> Self {
+        Tries { left: more, until: Some(Instant::now() + RETRY_WITHIN), ..Tries::default() }
     }
 
     /// Waits a little, each time longer; `false` if it was tried often enough.
@@ -40,13 +42,27 @@ impl Tries {
 
     /// Waits as long as the server wants, where it says so.
     pub(crate) async fn again_after(&mut self, wanted: Option<Duration>) -> bool {
-        if self.left == 0 || self.begun.elapsed() > WITHIN {
+        if self.left == 0 || self.until.is_some_and(|until| Instant::now() > until) {
             return false;
         }
         self.left -= 1;
         tokio::time::sleep(wanted.unwrap_or_else(|| jittered(self.pause))).await;
         self.pause = (self.pause * 2).min(LONGEST_PAUSE);
         true
+    }
+}
+
+/// Does something that may be done twice, again where the failure may pass.
+pub(crate) async fn repeat<T, E, F>(may_pass: impl Fn(&E) -> bool, attempt: impl Fn() -> F) -> Result<T, E>
+where
+    F: Future<Output = Result<T, E>>,
+{
+    let mut tries = Tries::default();
+    loop {
+        match attempt().await {
+            Err(failure) if may_pass(&failure) && tries.again().await => {}
+            done => return done,
+        }
     }
 }
 
@@ -70,7 +86,7 @@ mod tests {
             while tries.again().await {
                 count += 1;
             }
-            assert_eq!(count, MOST);
+            assert_eq!(count, RETRIES);
             waits.push(begun.elapsed());
         }
         let (least, most) = (Duration::from_millis(1550), Duration::from_millis(3120));
@@ -81,10 +97,17 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_server_that_wants_a_pause_gets_it_but_not_for_ever() {
-        let mut tries = Tries::default();
+        let mut tries = Tries::of_request(RETRIES);
         let begun = Instant::now();
         while tries.again_after(Some(Duration::from_secs(20))).await {}
         assert_eq!(begun.elapsed().as_secs(), 40);
-        assert!(!Tries::at_most(0).again().await);
+        assert!(!Tries::of_request(0).again().await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_long_upload_that_breaks_is_tried_again() {
+        let mut tries = Tries::default();
+        tokio::time::advance(Duration::from_secs(3600)).await;
+        assert!(tries.again().await);
     }
 }

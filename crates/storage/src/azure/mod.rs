@@ -13,20 +13,21 @@ use object_store::client::HttpRequest;
 use object_store::{HeaderValue, PutMode, TagSet};
 
 use crate::cloud::{
-    Buckets, Cloud, CloudClient, Completion, Connector, DEFAULT_CONCURRENCY, DEFAULT_PART_SIZE, FIRST_TRY,
+    Bucket, Cloud, CloudClient, Completion, Connector, DEFAULT_CONCURRENCY, DEFAULT_PART_SIZE, FIRST_TRY,
     Facts, Opened, RETRIES, client_options, retry,
 };
 use crate::config::AzureConfig;
 use crate::error::StorageError;
+use crate::in_use::InUse;
 use crate::layout::Layout;
 use settings::Settings;
 
 /// A client for a configured path. Nothing is asked of the server yet.
 pub(crate) fn client(config: &AzureConfig) -> Result<CloudClient, StorageError> {
-    static IN_USE: Buckets<AzureConfig> = Buckets::none();
+    static IN_USE: InUse<AzureConfig, Bucket> = InUse::none();
     let settings = AzureConfig { path: None, ..config.clone() };
     let bucket = IN_USE.get(settings, || {
-        Ok(Azure { settings: Settings::resolve(config, &|name| std::env::var(name).ok())? })
+        Ok(Bucket::new(Azure { settings: Settings::resolve(config, &|name| std::env::var(name).ok())? }))
     })?;
     CloudClient::new(bucket, config.path.as_deref())
 }

@@ -3,8 +3,7 @@
 //! Invariant: no request goes out before [`Bucket::open`]; what has to be asked (the region, whether names are
 //! protected) is asked once and only when it is first needed.
 
-use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use object_store::path::Path;
 use object_store::{
@@ -14,18 +13,12 @@ use object_store::{
 use tokio::sync::OnceCell;
 
 use super::{Cloud, Facts, Opened, Store};
-use crate::error::StorageError;
 use crate::http::{CONNECT_WITHIN, USER_AGENT};
+use crate::tries::{FIRST_PAUSE, LONGEST_PAUSE, RETRY_WITHIN};
 use crate::trust::built_in_roots;
 
-/// Retries of one request: five, within some three seconds of waiting. More patience is the caller's, who can say
-/// meanwhile that the store is away.
-pub(crate) const RETRIES: usize = 5;
 /// Retries of a request whose answer is needed at once.
 pub(crate) const FIRST_TRY: usize = 1;
-const RETRY_WITHIN: Duration = Duration::from_secs(30);
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(3);
 
 /// A bucket that is shared by the replicas in it.
 #[derive(Debug)]
@@ -34,35 +27,6 @@ pub(crate) struct Bucket {
     cloud: Box<dyn Cloud>,
     opened: OnceCell<Opened>,
     creates_exclusively: OnceCell<bool>,
-}
-
-/// The buckets of one kind of cloud that are in use, by their settings.
-pub(crate) struct Buckets<K>(Mutex<Vec<InUse<K>>>);
-
-type InUse<K> = (K, Weak<Bucket>);
-
-impl<K: PartialEq> Buckets<K> {
-    /// None yet.
-    pub(crate) const fn none() -> Self {
-        Buckets(Mutex::new(Vec::new()))
-    }
-
-    /// The bucket with these settings: the one in use already, if another replica has the same.
-    pub(crate) fn get<C: Cloud>(
-        &self,
-        settings: K,
-        make: impl FnOnce() -> Result<C, StorageError>,
-    ) -> Result<Arc<Bucket>, StorageError> {
-        let mut in_use = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        in_use.retain(|(_, bucket)| bucket.strong_count() > 0);
-        let known = in_use.iter().find(|(known, _)| *known == settings);
-        if let Some(bucket) = known.and_then(|(_, bucket)| bucket.upgrade()) {
-            return Ok(bucket);
-        }
-        let bucket = Arc::new(Bucket::new(make()?));
-        in_use.push((settings, Arc::downgrade(&bucket)));
-        Ok(bucket)
-    }
 }
 
 impl Bucket {

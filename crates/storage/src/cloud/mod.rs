@@ -25,9 +25,8 @@ use async_trait::async_trait;
 use object_store::list::PaginatedListStore;
 use object_store::{ObjectStore, PutMode, TagSet};
 
-#[cfg(test)]
-pub(crate) use bucket::Bucket;
-pub(crate) use bucket::{Buckets, FIRST_TRY, RETRIES, client_options, retry};
+pub(crate) use crate::tries::RETRIES;
+pub(crate) use bucket::{Bucket, FIRST_TRY, client_options, retry};
 pub(crate) use client::CloudClient;
 pub(crate) use credentials::Guarded;
 pub(crate) use transport::{Completion, Connector};

@@ -15,6 +15,7 @@ use object_store::client::{
 };
 
 use super::crowd::Crowd;
+use crate::http::wanted_pause;
 
 /// How long a server may take to begin its answer, and to go on with it.
 const SILENCE: Duration = Duration::from_secs(20);
@@ -24,8 +25,6 @@ const PER_UPLOADED_MIB: Duration = Duration::from_secs(32);
 const HEAVY_WORK: Duration = Duration::from_secs(300);
 /// The greatest answer that is not the content of an object; a list of 1000 names has about one MiB.
 const MAX_DOCUMENT: u64 = 64 << 20;
-/// The longest pause that a server may ask for.
-const MAX_PAUSE: Duration = Duration::from_secs(30);
 
 /// The request that makes an object out of the parts of an upload.
 pub(crate) trait Completion: Debug + Send + Sync + 'static {
@@ -127,7 +126,10 @@ impl HttpService for Transport {
             self.connector.crowd.refused();
         }
         drop(part);
-        if let Some(pause) = wanted_pause(&response) {
+        // The retries above wait in their own steps only.
+        if matches!(response.status().as_u16(), 429 | 503)
+            && let Some(pause) = wanted_pause(response.headers())
+        {
             tokio::time::sleep(pause).await;
         }
         Ok(response)
@@ -174,13 +176,4 @@ fn is_part(request: &HttpRequest) -> bool {
     let query = request.uri().query().unwrap_or_default();
     let is_part = |pair: &str| pair.starts_with("partNumber=") || pair == "comp=block";
     request.method() == "PUT" && query.split('&').any(is_part)
-}
-
-/// What a busy server asks for in `Retry-After`; the retries above wait in their own steps only.
-fn wanted_pause(response: &HttpResponse) -> Option<Duration> {
-    if !matches!(response.status().as_u16(), 429 | 503) {
-        return None;
-    }
-    let seconds = response.headers().get("retry-after")?.to_str().ok()?.trim().parse().ok()?;
-    Some(Duration::from_secs(seconds).min(MAX_PAUSE))
 }

@@ -15,11 +15,12 @@ use object_store::gcp::{GcpCredentialProvider, GoogleCloudStorage, GoogleCloudSt
 use object_store::{PutMode, TagSet};
 
 use crate::cloud::{
-    Buckets, Cloud, CloudClient, Connector, DEFAULT_CONCURRENCY, DEFAULT_PART_SIZE, FIRST_TRY, Facts, Opened,
+    Bucket, Cloud, CloudClient, Connector, DEFAULT_CONCURRENCY, DEFAULT_PART_SIZE, FIRST_TRY, Facts, Opened,
     RETRIES, client_options, retry,
 };
 use crate::config::GcsConfig;
 use crate::error::StorageError;
+use crate::in_use::InUse;
 use crate::layout::Layout;
 use credentials::Credentials;
 
@@ -28,9 +29,10 @@ const EMULATOR: &str = "STORAGE_EMULATOR_HOST";
 
 /// A client for a configured path. Nothing is asked of the server yet.
 pub(crate) fn client(config: &GcsConfig) -> Result<CloudClient, StorageError> {
-    static IN_USE: Buckets<GcsConfig> = Buckets::none();
+    static IN_USE: InUse<GcsConfig, Bucket> = InUse::none();
     let settings = GcsConfig { path: None, ..config.clone() };
-    let bucket = IN_USE.get(settings, || Gcs::new(config, &|name| std::env::var(name).ok()))?;
+    let bucket =
+        IN_USE.get(settings, || Gcs::new(config, &|name| std::env::var(name).ok()).map(Bucket::new))?;
     CloudClient::new(bucket, config.path.as_deref())
 }
 

@@ -14,7 +14,8 @@ use super::bucket::{Bucket, Found};
 use super::connection::Connection;
 use super::consumer::{Consumer, Delivered};
 use super::failure::Failure;
-use super::server::{Server, Tries};
+use super::server::Server;
+use crate::tries::Tries;
 
 /// Chunks in one batch: 2 MiB.
 const CHUNKS_AT_ONCE: u64 = 16;

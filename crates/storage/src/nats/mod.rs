@@ -30,11 +30,12 @@ use crate::client::{FileInfo, PutBody, PutOutcome, ReplicaClient, TimestampSourc
 use crate::config::NatsConfig;
 use crate::error::StorageError;
 use crate::layout::{Layout, clean_path};
+use crate::tries::Tries;
 use bucket::{Bucket, Found};
 use connection::Connection;
 use download::Reader;
 use failure::Failure;
-use server::{Server, Tries};
+use server::Server;
 
 /// How many files are deleted at once.
 const FILES_AT_ONCE: usize = 32;

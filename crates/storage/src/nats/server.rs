@@ -4,8 +4,7 @@
 //! next.
 
 use std::future::Future;
-use std::sync::{Arc, LazyLock, PoisonError, Weak};
-use std::time::Duration;
+use std::sync::{Arc, PoisonError};
 
 use tokio::sync::Mutex;
 
@@ -15,16 +14,8 @@ use super::failure::Failure;
 use super::settings::Settings;
 use crate::config::NatsConfig;
 use crate::error::StorageError;
-
-/// Pauses between tries: together some three seconds. More patience is the caller's, who can say meanwhile that the
-/// server is away.
-const PAUSES: [Duration; 5] = [
-    Duration::from_millis(100),
-    Duration::from_millis(200),
-    Duration::from_millis(400),
-    Duration::from_millis(800),
-    Duration::from_millis(1600),
-];
+use crate::in_use::InUse;
+use crate::tries::repeat;
 
 pub(super) struct Server {
     pub(super) settings: Arc<Settings>,
@@ -36,22 +27,14 @@ pub(super) struct Server {
 impl Server {
     /// The server of a configuration: the one in use already, if another replica logs in there in the same way.
     pub(super) fn shared(config: &NatsConfig) -> Result<Arc<Self>, StorageError> {
-        type InUse = std::sync::Mutex<Vec<(NatsConfig, Weak<Server>)>>;
-        static IN_USE: LazyLock<InUse> = LazyLock::new(InUse::default);
+        static IN_USE: InUse<NatsConfig, Server> = InUse::none();
+        let login = NatsConfig { bucket: None, path: None, ..config.clone() };
+        IN_USE.get(login, || Ok(Server::new(Settings::resolve(config)?)))
+    }
 
-        let key = NatsConfig { bucket: None, path: None, ..config.clone() };
-        let mut in_use = IN_USE.lock().unwrap_or_else(PoisonError::into_inner);
-        in_use.retain(|(_, server)| server.strong_count() > 0);
-        if let Some(server) =
-            in_use.iter().find(|(known, _)| *known == key).and_then(|(_, weak)| weak.upgrade())
-        {
-            return Ok(server);
-        }
-        let settings = Arc::new(Settings::resolve(config)?);
-        let server =
-            Arc::new(Server { settings, current: Mutex::default(), left_over: std::sync::Mutex::default() });
-        in_use.push((key, Arc::downgrade(&server)));
-        Ok(server)
+    fn new(settings: Settings) -> Self {
+        let settings = Arc::new(settings);
+        Server { settings, current: Mutex::default(), left_over: std::sync::Mutex::default() }
     }
 
     /// The connection in use, or a new one.
@@ -97,30 +80,6 @@ impl Server {
     where
         F: Future<Output = Result<T, Failure>>,
     {
-        let mut tries = Tries::default();
-        loop {
-            let done = match self.connection().await {
-                Ok(connection) => work(connection).await,
-                Err(failure) => Err(failure),
-            };
-            match done {
-                Err(failure) if failure.may_pass() && tries.again().await => {}
-                done => return done,
-            }
-        }
-    }
-}
-
-/// How often something was tried.
-#[derive(Default)]
-pub(super) struct Tries(usize);
-
-impl Tries {
-    /// Waits a little; `false` if it was tried often enough.
-    pub(super) async fn again(&mut self) -> bool {
-        let Some(pause) = PAUSES.get(self.0) else { return false };
-        self.0 += 1;
-        tokio::time::sleep(*pause).await;
-        true
+        repeat(Failure::may_pass, || async { work(self.connection().await?).await }).await
     }
 }

@@ -15,9 +15,10 @@ use super::bucket::Bucket;
 use super::connection::{Connection, understand};
 use super::failure::Failure;
 use super::info::{CHUNK, Info};
-use super::server::{Server, Tries};
+use super::server::Server;
 use crate::chunks::Chunks;
 use crate::client::PutOutcome;
+use crate::tries::Tries;
 
 /// Chunks that are not confirmed yet: 2 MiB.
 const CHUNKS_AT_ONCE: usize = 16;

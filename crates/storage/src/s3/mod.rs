@@ -18,27 +18,30 @@ use object_store::list::PaginatedListOptions;
 use object_store::{Certificate, ClientOptions, Error, HeaderValue, PutMode};
 
 use crate::cloud::{
-    Buckets, Cloud, CloudClient, Completion, Connector, FIRST_TRY, Facts, Opened, RETRIES, client_options,
+    Bucket, Cloud, CloudClient, Completion, Connector, FIRST_TRY, Facts, Opened, RETRIES, client_options,
     retry,
 };
 use crate::config::{OssConfig, S3Config};
 use crate::error::StorageError;
+use crate::in_use::InUse;
 use crate::layout::Layout;
 use settings::{Encryption, Settings};
 
 /// A client for a configured path. Nothing is asked of the server yet.
 pub(crate) fn client(config: &S3Config) -> Result<CloudClient, StorageError> {
-    static IN_USE: Buckets<S3Config> = Buckets::none();
+    static IN_USE: InUse<S3Config, Bucket> = InUse::none();
     let settings = S3Config { path: None, ..config.clone() };
-    let bucket = IN_USE.get(settings, || S3::new(config, &|name| std::env::var(name).ok()))?;
+    let bucket =
+        IN_USE.get(settings, || S3::new(config, &|name| std::env::var(name).ok()).map(Bucket::new))?;
     CloudClient::new(bucket, config.path.as_deref())
 }
 
 /// A client for a configured path on Alibaba Cloud OSS. Nothing is asked of the server yet.
 pub(crate) fn oss_client(config: &OssConfig) -> Result<CloudClient, StorageError> {
-    static IN_USE: Buckets<OssConfig> = Buckets::none();
+    static IN_USE: InUse<OssConfig, Bucket> = InUse::none();
     let settings = OssConfig { path: None, ..config.clone() };
-    let bucket = IN_USE.get(settings, || oss::bucket(config, &|name| std::env::var(name).ok()))?;
+    let bucket =
+        IN_USE.get(settings, || oss::bucket(config, &|name| std::env::var(name).ok()).map(Bucket::new))?;
     CloudClient::new(bucket, config.path.as_deref())
 }
 

@@ -3,7 +3,7 @@
 //! Invariant: there is at most one connection at a time; a lost one is replaced by whoever needs it next.
 
 use std::future::Future;
-use std::sync::{Arc, LazyLock, PoisonError, Weak};
+use std::sync::{Arc, PoisonError};
 
 use tokio::sync::{Mutex, OnceCell};
 
@@ -13,7 +13,8 @@ use super::publish::Publishing;
 use super::settings::Settings;
 use crate::config::SftpConfig;
 use crate::error::StorageError;
-use crate::tries::Tries;
+use crate::in_use::InUse;
+use crate::tries::repeat;
 
 pub(super) struct Server {
     pub(super) settings: Settings,
@@ -27,20 +28,9 @@ pub(super) struct Server {
 impl Server {
     /// The server of a configuration: the one in use already, if another replica logs in there in the same way.
     pub(super) fn shared(config: &SftpConfig) -> Result<Arc<Self>, StorageError> {
-        type InUse = std::sync::Mutex<Vec<(SftpConfig, Weak<Server>)>>;
-        static IN_USE: LazyLock<InUse> = LazyLock::new(InUse::default);
-
-        let key = SftpConfig { path: None, ..config.clone() };
-        let mut in_use = IN_USE.lock().unwrap_or_else(PoisonError::into_inner);
-        in_use.retain(|(_, server)| server.strong_count() > 0);
-        if let Some(server) =
-            in_use.iter().find(|(known, _)| *known == key).and_then(|(_, weak)| weak.upgrade())
-        {
-            return Ok(server);
-        }
-        let server = Arc::new(Server::new(Settings::resolve(config, &|name| std::env::var(name).ok())?));
-        in_use.push((key, Arc::downgrade(&server)));
-        Ok(server)
+        static IN_USE: InUse<SftpConfig, Server> = InUse::none();
+        let login = SftpConfig { path: None, ..config.clone() };
+        IN_USE.get(login, || Ok(Server::new(Settings::resolve(config, &|name| std::env::var(name).ok())?)))
     }
 
     pub(super) fn new(settings: Settings) -> Self {
@@ -88,16 +78,6 @@ impl Server {
     where
         F: Future<Output = Result<T, Failure>>,
     {
-        let mut tries = Tries::default();
-        loop {
-            let done = match self.connection().await {
-                Ok(connection) => work(connection).await,
-                Err(failure) => Err(failure),
-            };
-            match done {
-                Err(failure) if failure.may_pass() && tries.again().await => {}
-                done => return done,
-            }
-        }
+        repeat(Failure::may_pass, || async { work(self.connection().await?).await }).await
     }
 }

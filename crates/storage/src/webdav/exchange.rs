@@ -13,7 +13,8 @@ use url::Url;
 
 use super::body::Body;
 use super::server::Server;
-use crate::tries::Tries;
+use crate::http::wanted_pause;
+use crate::tries::{RETRIES, Tries};
 
 /// How long a server may take to begin its answer, and to go on with it.
 pub(super) const SILENCE: Duration = Duration::from_secs(20);
@@ -23,8 +24,6 @@ const PER_BUFFERED_MIB: Duration = Duration::from_secs(32);
 const MAX_BUFFERED_MIB: u32 = 8;
 /// Some servers copy the whole file when they rename it.
 const HEAVY_WORK: Duration = Duration::from_secs(300);
-/// The longest pause that a server may ask for.
-const MAX_WANTED_PAUSE: Duration = Duration::from_secs(30);
 /// The greatest answer that is not the content of a file; a listing of 1000 files has about half a MiB.
 const MAX_DOCUMENT: usize = 64 << 20;
 
@@ -34,7 +33,7 @@ pub(super) struct Request<'a> {
     url: &'a Url,
     headers: Vec<(&'static str, String)>,
     body: Option<&'a Body>,
-    impatient: bool,
+    retries: usize,
 }
 
 /// Why there is no answer, or not the whole of it.
@@ -52,7 +51,7 @@ pub(super) enum Trouble {
 
 impl<'a> Request<'a> {
     pub(super) fn new(method: &'static str, url: &'a Url) -> Self {
-        Request { method, url, headers: Vec::new(), body: None, impatient: false }
+        Request { method, url, headers: Vec::new(), body: None, retries: RETRIES }
     }
 
     pub(super) fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
@@ -67,7 +66,7 @@ impl<'a> Request<'a> {
 
     /// For the first check: an answer at once matters more than success.
     pub(super) fn impatient(mut self) -> Self {
-        self.impatient = true;
+        self.retries = 1;
         self
     }
 }
@@ -75,14 +74,11 @@ impl<'a> Request<'a> {
 impl Server {
     /// The server's answer, whatever its status. What may pass is tried again, as often and as late as is sensible.
     pub(super) async fn send(&self, request: Request<'_>) -> Result<Response, Trouble> {
-        let mut tries = match request.impatient {
-            true => Tries::at_most(1),
-            false => Tries::default(),
-        };
+        let mut tries = Tries::of_request(request.retries);
         loop {
             let answer = self.send_once(&request).await;
             let wanted = match &answer {
-                Ok(response) if may_pass(response.status()) => wanted_pause(response),
+                Ok(response) if may_pass(response.status()) => wanted_pause(response.headers()),
                 Err(Trouble::Connect { .. } | Trouble::Lost { .. }) => None,
                 _ => return answer,
             };
@@ -173,10 +169,4 @@ fn limit_after(length: u64) -> Duration {
 /// Whether the same request may succeed in a moment. 423 is a lock, which some servers take for each rename.
 fn may_pass(status: StatusCode) -> bool {
     matches!(status.as_u16(), 408 | 423 | 425 | 429 | 500 | 502 | 503 | 504)
-}
-
-/// What a busy server asks for in `Retry-After`.
-fn wanted_pause(response: &Response) -> Option<Duration> {
-    let seconds = response.headers().get("retry-after")?.to_str().ok()?.trim().parse().ok()?;
-    Some(Duration::from_secs(seconds).min(MAX_WANTED_PAUSE))
 }

@@ -2,13 +2,14 @@
 //!
 //! Invariant: the password is in one header of each request and in no text.
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
 
 use url::Url;
 
 use crate::config::WebDavConfig;
 use crate::error::StorageError;
+use crate::in_use::InUse;
 use crate::secret::Secret;
 
 /// A server that is shared by the replicas on it.
@@ -25,19 +26,9 @@ pub(super) struct Server {
 impl Server {
     /// The server of a configuration: the one in use already, if another replica has the same login there.
     pub(super) fn shared(config: &WebDavConfig) -> Result<Arc<Self>, StorageError> {
-        type InUse = Mutex<Vec<(WebDavConfig, Weak<Server>)>>;
-        static IN_USE: LazyLock<InUse> = LazyLock::new(InUse::default);
-
-        let key = WebDavConfig { path: None, ..config.clone() };
-        let mut in_use = IN_USE.lock().unwrap_or_else(PoisonError::into_inner);
-        in_use.retain(|(_, server)| server.strong_count() > 0);
-        let known = in_use.iter().find(|(known, _)| *known == key);
-        if let Some(server) = known.and_then(|(_, weak)| weak.upgrade()) {
-            return Ok(server);
-        }
-        let server = Arc::new(Server::new(config)?);
-        in_use.push((key, Arc::downgrade(&server)));
-        Ok(server)
+        static IN_USE: InUse<WebDavConfig, Server> = InUse::none();
+        let login = WebDavConfig { path: None, ..config.clone() };
+        IN_USE.get(login, || Server::new(config))
     }
 
     fn new(config: &WebDavConfig) -> Result<Self, StorageError> {
