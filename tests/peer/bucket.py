@@ -11,7 +11,7 @@ KEY, SECRET = "benchkey", "benchsecret"
 
 
 class Bucket:
-    """`s3s-fs` (cargo install s3s-fs@0.14.1 --features binary) with the bucket `bench` in a folder."""
+    """`s3s-fs` with the bucket `bench` in a folder."""
 
     def __init__(self, server, folder, delay_ms, megabytes_per_second):
         os.environ.update(AWS_ACCESS_KEY_ID=KEY, AWS_SECRET_ACCESS_KEY=SECRET, AWS_EC2_METADATA_DISABLED="true")

@@ -1,14 +1,17 @@
-"""Emulators of the clouds on this machine, each with an empty bucket `bkt` in memory.
+"""The clouds on this machine, each with an empty bucket.
 
-They do one thing at a time, and what they need for it is part of what is measured: these figures compare the
+The emulators of Google's and Microsoft's keep it in memory. They do one thing at a time, and what they need for it is part of what is measured: these figures compare the
 programs and say nothing of a cloud.
 """
 
 import os
+import shutil
 import subprocess
+import tempfile
 import urllib.request
+from pathlib import Path
 
-from bucket import free_port, wait_for_port
+from bucket import Bucket, free_port, wait_for_port
 
 # Every Azurite has this account with this key; the signature is for everything in it, made with that key, until 2099.
 ACCOUNT = "devstoreaccount1"
@@ -17,6 +20,23 @@ SIGNATURE = (
     "sv=2022-11-02&ss=b&srt=sco&sp=racwdl&st=2020-01-01T00:00:00Z&se=2099-01-01T00:00:00Z"
     "&sig=LbV11oFa%2Fe%2Fnx60wVm2sq9ZYA29uBWRLoKB7cF7BMzg%3D"
 )
+
+
+class S3:
+    """`s3s-fs`, which checks signatures and keeps objects in a folder."""
+
+    name = "S3"
+
+    def __init__(self, programs):
+        self.folder = Path(tempfile.mkdtemp(dir=programs.folder))
+        self.bucket = Bucket(programs.s3s_fs, self.folder, 0, 1000)
+
+    def replica(self):
+        return f"{{url: '{self.bucket.url(slow=False)}'}}"
+
+    def close(self):
+        self.bucket.close()
+        shutil.rmtree(self.folder)
 
 
 class Gcs:
