@@ -4,14 +4,16 @@
 
 mod common;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use common::{TIME, chunks, content, list, put, range};
 use futures::StreamExt;
 use walstream_ltx::Level;
 use walstream_storage::{NatsConfig, PutBody, PutOutcome, ReplicaClient, ReplicaConfig, Secret, connect};
-use walstream_test_support::{Line, NatsServer, wait_until};
+use walstream_test_support::{Line, NatsAuthority, NatsServer, wait_until};
 
 const NAME: &str = "ltx/0/0000000000000001-0000000000000001.ltx";
 const SEED: &str = "SUACH75SWCM5D2JMJM6EKLR2WDARVGZT4QC6LX3AGHSWOMVAKERABBBRWM";
@@ -134,6 +136,36 @@ async fn nats_replicas_on_one_server_share_a_connection() {
     assert_eq!(server.connections(), before + 1);
 }
 
+/// Bytes of which each mebibyte differs from every other.
+fn long(seed: u8) -> Bytes {
+    (0..3 << 20).map(|at: u32| (at >> 10) as u8 ^ (at >> 18) as u8 ^ seed).collect()
+}
+
+#[tokio::test]
+async fn nats_chunks_of_any_size_are_found_on_any_server() {
+    let server = NatsServer::start();
+    let client = client(config(&server));
+    let bodies = [long(1), long(2).slice(50_000..)];
+    client.put(Level::L0, range(1, 1), TIME, PutBody::Bytes(bodies[0].clone())).await.unwrap();
+    // The peer's chunks are as large as what it happens to have; their number may still be what ours would be.
+    let (first, rest) = bodies[1].split_at(100_000);
+    let chunks: Vec<&[u8]> = std::iter::once(first).chain(rest.chunks(131_072)).collect();
+    assert_eq!(chunks.len(), bodies[1].len().div_ceil(131_072));
+    server.put_chunks("ltx/0/0000000000000002-0000000000000002.ltx", &chunks);
+    for direct in [true, false] {
+        if !direct {
+            server.forbid_direct_access();
+        }
+        for (n, body) in (1..).zip(&bodies) {
+            assert!(content(&*client, range(n, n)).await == *body, "file {n}, direct: {direct}");
+            for part in [0..1, 99_999..131_073, 500_000..2_700_000, 3_000_000..body.len()] {
+                let read = client.read(Level::L0, range(n, n), part.start as u64..part.end as u64);
+                assert!(read.await.unwrap() == body[part.clone()], "file {n}, {part:?}, direct: {direct}");
+            }
+        }
+    }
+}
+
 #[tokio::test]
 async fn nats_users_and_keys_let_in_and_others_do_not() {
     let server = NatsServer::start_with(&format!(
@@ -157,6 +189,43 @@ async fn nats_users_and_keys_let_in_and_others_do_not() {
     let missing = NatsConfig { creds: Some(server.path("missing.creds")), ..config(&server) };
     let refused = first_contact(missing).await.unwrap_err();
     assert!(refused.starts_with("creds: ") && refused.contains("No such file"), "{refused}");
+}
+
+/// As `nsc` makes them: an operator vouches for an account, and the account for its user.
+#[tokio::test]
+async fn nats_signed_tokens_let_in_from_a_file_or_from_the_configuration() {
+    let authority = NatsAuthority::new();
+    let server = NatsServer::start_with(&authority.server_config());
+    let creds = authority.credentials_file(&server);
+    create_bucket(&server, &creds).await;
+
+    let by_file = NatsConfig { creds: Some(creds), ..config(&server) };
+    let first = client(by_file);
+    put(&*first, range(1, 1), "x").await.unwrap();
+    let login = |seed: String| NatsConfig {
+        jwt: Some(authority.user_token()),
+        seed: Some(Secret::new(seed)),
+        ..config(&server)
+    };
+    assert_eq!(content(&*client(login(authority.user_seed())), range(1, 1)).await, b"x");
+
+    let refused = first_contact(login(SEED.to_owned())).await.unwrap_err();
+    assert!(refused.ends_with("does not let this login in"), "{refused}");
+    let refused = first_contact(config(&server)).await.unwrap_err();
+    assert!(refused.ends_with("does not let this login in"), "{refused}");
+}
+
+/// The object store in the account of these credentials.
+async fn create_bucket(server: &NatsServer, creds: &Path) {
+    let options = async_nats::ConnectOptions::with_credentials_file(creds).await.unwrap();
+    let admin = options.connect(server.address()).await.unwrap();
+    let bucket = NatsServer::BUCKET;
+    let stream = format!(
+        "{{\"name\": \"OBJ_{bucket}\", \"subjects\": [\"$O.{bucket}.C.>\", \"$O.{bucket}.M.>\"], \"retention\": \"limits\", \
+         \"discard\": \"new\", \"storage\": \"file\", \"num_replicas\": 1, \"allow_rollup_hdrs\": true, \"allow_direct\": true}}"
+    );
+    let answer = admin.request(format!("$JS.API.STREAM.CREATE.OBJ_{bucket}"), stream.into()).await.unwrap();
+    assert!(!String::from_utf8_lossy(&answer.payload).contains("\"error\""), "{answer:?}");
 }
 
 #[tokio::test]

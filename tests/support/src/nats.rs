@@ -86,23 +86,31 @@ impl NatsServer {
 
     /// Creates another object store, as `nats object add` does.
     pub fn create_bucket(&self, bucket: &str) {
-        self.configure("CREATE", bucket, -1);
+        self.configure("CREATE", bucket, &json!({}));
     }
 
     /// Lets the object store hold so many bytes and no more.
     pub fn limit(&self, bytes: i64) {
-        self.configure("UPDATE", NatsServer::BUCKET, bytes);
+        self.configure("UPDATE", NatsServer::BUCKET, &json!({ "max_bytes": bytes }));
     }
 
-    fn configure(&self, action: &str, bucket: &str, max_bytes: i64) {
-        let config = json!({
+    /// Gives messages by their numbers to nobody any more.
+    pub fn forbid_direct_access(&self) {
+        self.configure("UPDATE", NatsServer::BUCKET, &json!({ "allow_direct": false }));
+    }
+
+    fn configure(&self, action: &str, bucket: &str, changes: &Value) {
+        let mut config = json!({
             "name": format!("OBJ_{bucket}"),
             "subjects": [format!("$O.{bucket}.C.>"), format!("$O.{bucket}.M.>")],
             "retention": "limits", "discard": "new", "storage": "file", "num_replicas": 1,
-            "max_consumers": -1, "max_msgs": -1, "max_bytes": max_bytes, "max_msgs_per_subject": -1,
+            "max_consumers": -1, "max_msgs": -1, "max_bytes": -1, "max_msgs_per_subject": -1,
             "max_msg_size": -1, "allow_rollup_hdrs": true, "allow_direct": true,
         });
-        let answer = self.request(&format!("$JS.API.STREAM.{action}.OBJ_{bucket}"), &config.to_string());
+        for (key, value) in changes.as_object().into_iter().flatten() {
+            config[key] = value.clone();
+        }
+        let answer = self.request(&format!("$JS.API.STREAM.{action}.OBJ_{bucket}"), config.to_string());
         assert!(answer.get("error").is_none(), "object store {bucket}: {answer}");
     }
 
@@ -110,21 +118,28 @@ impl NatsServer {
     pub fn delete(&self, name: &str) {
         let mut info = self.info(name).unwrap();
         info["deleted"] = true.into();
-        let stored =
-            self.request(&format!("$O.{}.M.{}", NatsServer::BUCKET, base64(name)), &info.to_string());
+        let stored = self.request(&format!("$O.{}.M.{}", NatsServer::BUCKET, base64(name)), info.to_string());
         assert!(stored.get("seq").is_some(), "deleting {name}: {stored}");
     }
 
     /// Stores an object of one chunk, as any other client would.
     pub fn put(&self, name: &str, content: &str) {
+        self.put_chunks(name, &[content.as_bytes()]);
+    }
+
+    /// Stores an object in chunks of any size up to 128 KiB, as other clients do.
+    pub fn put_chunks(&self, name: &str, chunks: &[&[u8]]) {
         let (bucket, nuid) = (NatsServer::BUCKET, format!("planted{}", base64(name).replace('=', "")));
-        let stored = self.request(&format!("$O.{bucket}.C.{nuid}"), content);
-        assert!(stored.get("seq").is_some(), "storing a chunk of {name}: {stored}");
+        for chunk in chunks {
+            let stored = self.request(&format!("$O.{bucket}.C.{nuid}"), chunk);
+            assert!(stored.get("seq").is_some(), "storing a chunk of {name}: {stored}");
+        }
+        let size: usize = chunks.iter().map(|chunk| chunk.len()).sum();
         let info = json!({
-            "name": name, "bucket": bucket, "nuid": nuid, "size": content.len(), "chunks": 1,
+            "name": name, "bucket": bucket, "nuid": nuid, "size": size, "chunks": chunks.len(),
             "mtime": "0001-01-01T00:00:00Z", "options": {"max_chunk_size": 131_072},
         });
-        let stored = self.request(&format!("$O.{bucket}.M.{}", base64(name)), &info.to_string());
+        let stored = self.request(&format!("$O.{bucket}.M.{}", base64(name)), info.to_string());
         assert!(stored.get("seq").is_some(), "storing {name}: {stored}");
     }
 
@@ -166,14 +181,15 @@ impl NatsServer {
     }
 
     /// One request past any client of ours, to a server that lets everybody in, or whoever shows the token.
-    fn request(&self, subject: &str, payload: &str) -> Value {
+    fn request(&self, subject: &str, payload: impl AsRef<[u8]>) -> Value {
+        let payload = payload.as_ref();
         let stream = TcpStream::connect(self.address()).unwrap();
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
         let mut lines = BufReader::new(stream.try_clone().unwrap());
         let connect = json!({ "verbose": false, "auth_token": NatsServer::TOKEN });
         write!(&stream, "CONNECT {connect}\r\nSUB inbox.{} 1\r\n", std::process::id()).unwrap();
-        write!(&stream, "PUB {subject} inbox.{} {}\r\n{payload}\r\n", std::process::id(), payload.len())
-            .unwrap();
+        write!(&stream, "PUB {subject} inbox.{} {}\r\n", std::process::id(), payload.len()).unwrap();
+        (&stream).write_all(&[payload, b"\r\n"].concat()).unwrap();
         loop {
             let mut line = String::new();
             assert!(lines.read_line(&mut line).unwrap() > 0, "the NATS server hung up");
@@ -254,7 +270,7 @@ fn listening(folder: &Path, port: u16, extra: &str) -> Option<Running> {
 const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
 /// Base64 as subjects have it.
-fn base64(text: &str) -> String {
+pub(crate) fn base64(bytes: impl AsRef<[u8]>) -> String {
     let group = |bytes: &[u8]| -> String {
         let bits = (0..3).fold(0, |bits, at| bits << 8 | u32::from(bytes.get(at).copied().unwrap_or(0)));
         let letter = |at: usize| match at <= bytes.len() {
@@ -263,7 +279,7 @@ fn base64(text: &str) -> String {
         };
         (0..4).map(letter).collect()
     };
-    text.as_bytes().chunks(3).map(group).collect()
+    bytes.as_ref().chunks(3).map(group).collect()
 }
 
 /// Reads either base64.

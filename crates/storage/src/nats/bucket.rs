@@ -97,8 +97,8 @@ impl Bucket {
         found.filter(|found| found.info.is_file()).ok_or(Failure::NotFound)
     }
 
-    /// The last chunk of an object.
-    pub(super) async fn last_chunk(&self, connection: &Connection, nuid: &str) -> Result<Bytes, Failure> {
+    /// The content of an object that has one chunk.
+    pub(super) async fn only_chunk(&self, connection: &Connection, nuid: &str) -> Result<Bytes, Failure> {
         let stored = self.last(connection, &self.chunks(nuid)).await?;
         let stored = stored.ok_or_else(|| Failure::Damaged("its content is missing".into()))?;
         decode(&stored).map(Bytes::from)

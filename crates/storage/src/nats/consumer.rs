@@ -15,6 +15,8 @@ use super::failure::Failure;
 
 /// How long the server keeps a consumer that nobody asks.
 const FORGOTTEN_AFTER_SECONDS: u64 = 60;
+/// Messages without content in one batch.
+const SIZES_AT_ONCE: u64 = 1024;
 
 /// A place in the messages of some subject. The server forgets it when this value is dropped.
 pub(super) struct Consumer {
@@ -28,7 +30,7 @@ pub(super) struct Consumer {
     batch: u64,
     under_way: u64,
     /// How many messages there are from here on.
-    pub(super) pending: u64,
+    pending: u64,
 }
 
 /// A message of the stream.
@@ -38,6 +40,13 @@ pub(super) struct Delivered {
     pub(super) sequence: u64,
     /// When it was stored.
     pub(super) stored_at: Timestamp,
+}
+
+impl Delivered {
+    /// How large the message is, if its content was not asked for.
+    pub(super) fn size(&self) -> Option<u64> {
+        self.message.headers.as_ref()?.get("Nats-Msg-Size")?.as_str().parse().ok()
+    }
 }
 
 impl Consumer {
@@ -51,6 +60,16 @@ impl Consumer {
     ) -> Result<Self, Failure> {
         let policy = json!({ "deliver_policy": "by_start_sequence", "opt_start_seq": sequence.max(1) });
         Consumer::create(connection, bucket, subject, policy, batch).await
+    }
+
+    /// How large all messages of a subject are, without their content.
+    pub(super) async fn sizes(
+        connection: &Arc<Connection>,
+        bucket: &Bucket,
+        subject: &str,
+    ) -> Result<Self, Failure> {
+        let policy = json!({ "deliver_policy": "all", "headers_only": true });
+        Consumer::create(connection, bucket, subject, policy, SIZES_AT_ONCE).await
     }
 
     /// The newest message of each of the subjects.

@@ -14,15 +14,29 @@ use super::bucket::{Bucket, Found};
 use super::connection::Connection;
 use super::consumer::{Consumer, Delivered};
 use super::failure::Failure;
+use super::numbered::Numbered;
 use super::server::Server;
 use crate::tries::Tries;
 
-/// Chunks in one batch: 2 MiB.
-const CHUNKS_AT_ONCE: u64 = 16;
+/// Chunks that are asked for at once: 2 MiB.
+pub(super) const CHUNKS_AT_ONCE: usize = 16;
 /// Descriptions in one batch.
 const METAS_AT_ONCE: u64 = 1024;
-/// After so many guesses where a chunk is, it is searched from the beginning.
-const GUESSES: u32 = 16;
+
+/// Where chunks come from.
+enum Source {
+    Numbered(Numbered),
+    Consumer(Consumer),
+}
+
+impl Source {
+    async fn next(&mut self) -> Result<Option<Bytes>, Failure> {
+        match self {
+            Source::Numbered(chunks) => chunks.next().await,
+            Source::Consumer(chunks) => Ok(chunks.next().await?.map(|delivered| delivered.message.payload)),
+        }
+    }
+}
 
 /// A file that is being read.
 pub(super) struct Reader {
@@ -32,7 +46,9 @@ pub(super) struct Reader {
     /// What is to be read yet.
     range: Range<u64>,
     /// Where the chunks come from, and at which offset the next one begins.
-    source: Option<(Consumer, u64)>,
+    source: Option<(Source, u64)>,
+    /// Whether this server gives messages by their numbers, as far as is known.
+    by_number: bool,
     digest: Option<Context>,
     tries: Tries,
 }
@@ -47,6 +63,7 @@ impl Reader {
             found,
             range,
             source: None,
+            by_number: true,
             digest: whole.then(|| Context::new(&SHA256)),
             tries: Tries::default(),
         }
@@ -88,24 +105,28 @@ impl Reader {
 
     async fn step(&mut self) -> Result<Bytes, Failure> {
         let info = &self.found.info;
-        let begin = info.chunk_size().map_or(0, |size| self.range.start / size * size);
         let (chunk, chunk_begin) = match self.source.take() {
-            // The end of a file, where its index is, and small files are one request.
-            None if info.chunk_size().is_some_and(|size| begin + size >= info.size) => {
+            None if info.chunks <= 1 => {
                 let connection = self.server.connection().await?;
-                (self.bucket.last_chunk(&connection, &info.nuid).await?, begin)
+                (self.bucket.only_chunk(&connection, &info.nuid).await?, 0)
             }
             source => {
-                let (mut consumer, at) = match source {
+                let (mut source, at) = match source {
                     Some(source) => source,
-                    None => self.open(begin).await?,
+                    None => self.open().await?,
                 };
-                let Delivered { message, .. } = consumer
-                    .next()
-                    .await?
-                    .ok_or_else(|| Failure::Damaged("a part of its content is missing".into()))?;
-                self.source = Some((consumer, at + message.payload.len() as u64));
-                (message.payload, at)
+                let chunk = match (source.next().await?, &source) {
+                    (Some(chunk), _) => chunk,
+                    (None, Source::Numbered(_)) => {
+                        self.by_number = false;
+                        return Ok(Bytes::new());
+                    }
+                    (None, Source::Consumer(_)) => {
+                        return Err(Failure::Damaged("a part of its content is missing".into()));
+                    }
+                };
+                self.source = Some((source, at + chunk.len() as u64));
+                (chunk, at)
             }
         };
         let end = chunk_begin + chunk.len() as u64;
@@ -120,30 +141,23 @@ impl Reader {
         Ok(chunk.slice(part))
     }
 
-    /// The chunks from the one at `begin` on, or from one before it.
-    async fn open(&self, begin: u64) -> Result<(Consumer, u64), Failure> {
-        let info = &self.found.info;
+    /// The chunks that hold the range, and where they begin.
+    async fn open(&self) -> Result<(Source, u64), Failure> {
         let connection = self.server.connection().await?;
-        let subject = self.bucket.chunks(&info.nuid);
-        let size = info.chunk_size().unwrap_or(1);
-        let wanted = info.chunks - if info.chunk_size().is_some() { begin / size } else { 0 };
-        let last = info.chunk_size().map_or(info.chunks, |size| self.range.end.div_ceil(size));
-        let batch = (last - (info.chunks - wanted)).clamp(1, CHUNKS_AT_ONCE);
-        // The chunks end right before the description, unless somebody else wrote at the same time.
-        let mut guess = self.found.sequence.saturating_sub(wanted);
-        for guesses in 0..=GUESSES {
-            let from = if guesses == GUESSES || begin == 0 { 1 } else { guess.max(1) };
-            let consumer = Consumer::from(&connection, &self.bucket, &subject, from, batch).await?;
-            if consumer.pending >= wanted {
-                let offset = info.chunks.saturating_sub(consumer.pending) * size;
-                return Ok((consumer, if info.chunk_size().is_some() { offset } else { 0 }));
-            }
-            if from == 1 {
-                break;
-            }
-            guess = guess.saturating_sub((wanted - consumer.pending) << guesses);
-        }
-        Err(Failure::Damaged("a part of its content is missing".into()))
+        let info = &self.found.info;
+        let layout = self.server.layouts.of(&connection, &self.bucket, &self.found).await?;
+        let chunks = layout.of_range(&self.range);
+        let Some(first) = chunks.first() else {
+            return Err(Failure::Damaged("its content is missing".into()));
+        };
+        let source = if self.by_number {
+            Source::Numbered(Numbered::open(&connection, &self.bucket, &info.nuid, chunks).await?)
+        } else {
+            let subject = self.bucket.chunks(&info.nuid);
+            let batch = chunks.len().min(CHUNKS_AT_ONCE) as u64;
+            Source::Consumer(Consumer::from(&connection, &self.bucket, &subject, first.number, batch).await?)
+        };
+        Ok((source, first.begin))
     }
 
     fn check_digest(&mut self) -> Result<(), Failure> {

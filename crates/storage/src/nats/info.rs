@@ -82,13 +82,6 @@ impl Info {
     pub(super) fn is_file(&self) -> bool {
         !self.deleted && self.options.as_ref().is_none_or(|options| options.link.is_none())
     }
-
-    /// The size of all chunks but the last; `None` if they may differ.
-    pub(super) fn chunk_size(&self) -> Option<u64> {
-        let said = self.options.as_ref().and_then(|options| options.max_chunk_size);
-        let size = said.filter(|size| *size > 0).unwrap_or(CHUNK as u64);
-        (self.size.div_ceil(size) == self.chunks).then_some(size)
-    }
 }
 
 /// A name for chunks that nobody else has: 22 letters and digits, as everybody makes them.
@@ -120,16 +113,6 @@ mod tests {
         );
         assert_eq!(info.created_at(), Some(time));
         assert!(info.is_file() && !info.tombstone().is_file());
-    }
-
-    #[test]
-    fn chunks_of_other_sizes_are_noticed() {
-        let info = Info::new("b", "x", Timestamp::from_millis(0), 10);
-        for (size, chunks, expected) in
-            [(0, 0, Some(10)), (25, 3, Some(10)), (25, 4, None), (30, 3, Some(10))]
-        {
-            assert_eq!(Info { size, chunks, ..info.clone() }.chunk_size(), expected);
-        }
     }
 
     #[test]

@@ -11,6 +11,8 @@ mod consumer;
 mod download;
 mod failure;
 mod info;
+mod layout;
+mod numbered;
 mod server;
 mod settings;
 mod upload;

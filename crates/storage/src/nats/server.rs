@@ -11,6 +11,7 @@ use tokio::sync::Mutex;
 use super::bucket::Bucket;
 use super::connection::Connection;
 use super::failure::Failure;
+use super::layout::Layouts;
 use super::settings::Settings;
 use crate::config::NatsConfig;
 use crate::error::StorageError;
@@ -20,6 +21,8 @@ use crate::tries::repeat;
 pub(super) struct Server {
     pub(super) settings: Arc<Settings>,
     current: Mutex<Option<Arc<Connection>>>,
+    /// Of objects that were read.
+    pub(super) layouts: Layouts,
     /// Chunks of uploads that came to nothing, and could not be removed at the time.
     left_over: std::sync::Mutex<Vec<(Bucket, String)>>,
 }
@@ -34,7 +37,12 @@ impl Server {
 
     fn new(settings: Settings) -> Self {
         let settings = Arc::new(settings);
-        Server { settings, current: Mutex::default(), left_over: std::sync::Mutex::default() }
+        Server {
+            settings,
+            current: Mutex::default(),
+            layouts: Layouts::default(),
+            left_over: std::sync::Mutex::default(),
+        }
     }
 
     /// The connection in use, or a new one.
