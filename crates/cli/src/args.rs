@@ -20,6 +20,7 @@ use crate::help;
 #[derive(Debug, Parser)]
 #[command(
     name = "walstream",
+    args_override_self = true,
     disable_help_flag = true,
     disable_help_subcommand = true,
     disable_version_flag = true,
@@ -222,6 +223,13 @@ mod tests {
             assert_eq!(page, outcome(&format!("help {command}")));
             assert!(page.lines().all(|line| line.chars().count() <= 80), "{command} has a long line");
         }
+    }
+
+    #[test]
+    fn a_flag_that_is_given_twice_has_its_last_value() {
+        let twice = outcome("databases -config a -json -config b -json");
+        assert_eq!(twice, outcome("databases -config b -json"));
+        assert_eq!(outcome("databases -json -json=false"), outcome("databases"));
     }
 
     #[test]

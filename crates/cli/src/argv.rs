@@ -25,7 +25,7 @@ pub(crate) fn normalise(
     command: &clap::Command,
     arguments: impl IntoIterator<Item = OsString>,
 ) -> Result<Arguments, CliError> {
-    let (mut flags, mut positional) = (Vec::new(), Vec::new());
+    let (mut flags, mut positional) = (Vec::<OsString>::new(), Vec::new());
     let mut arguments = arguments.into_iter();
     while let Some(argument) = arguments.next() {
         let Some(flag) = Flag::parse(&argument) else {
@@ -44,6 +44,8 @@ pub(crate) fn normalise(
         };
         let name = format!("--{}", flag.name);
         if !known.get_action().takes_values() {
+            // The last one counts, as it does for values.
+            flags.retain(|earlier| *earlier != *name);
             if flag.boolean()? {
                 flags.push(name.into());
             }
