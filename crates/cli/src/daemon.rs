@@ -206,18 +206,28 @@ fn log_replica(database: &DatabaseConfig) {
         ReplicaConfig::Oss(oss) => Some(oss.region.clone().unwrap_or_default()),
         _ => None,
     };
-    // The peer's names; a field without a value is left out.
+    // The peer's names; a field without a value is left out. It knows no path in NATS.
     let server_if = |kinds: &[&str]| kinds.contains(&kind).then(|| server.clone());
     let bucket = (!matches!(kind, "file" | "sftp" | "webdav")).then_some(bucket);
+    let path = (kind != "nats" || !path.is_empty()).then_some(path);
+    let user = match &database.replica {
+        ReplicaConfig::Sftp(sftp) => Some(sftp.user.clone().unwrap_or_default()),
+        _ => None,
+    };
+    let endpoint = match &database.replica {
+        ReplicaConfig::Azure(azure) => Some(azure.endpoint.clone().unwrap_or_default()),
+        _ => server_if(&["s3"]),
+    };
     tracing::info!(
         r#type = kind,
         "sync-interval" = %interval,
         host = server_if(&["sftp"]),
+        user,
         url = server_if(&["webdav", "nats"]),
         bucket,
         path,
         region,
-        endpoint = server_if(&["s3", "oss", "abs"]),
+        endpoint,
         "replicating to"
     );
 }

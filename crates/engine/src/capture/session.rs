@@ -490,7 +490,8 @@ impl Capture {
             self.covered |= captured.complete;
         }
         let Captured { size, wal_bytes, .. } = captured;
-        tracing::debug!(db = %self.path().display(), txid = %position.txid, size, wal_bytes, full, "sync");
+        let (db, offset) = (self.path().display(), point.frames.end_offset(self.map.page_size()));
+        tracing::debug!(%db, txid = %position.txid, offset, size, wal_bytes, full, "sync");
         Ok(captured)
     }
 

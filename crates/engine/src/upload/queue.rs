@@ -124,7 +124,9 @@ impl Uploader {
         if uploaded.is_err() && self.acquaintance == Acquaintance::Sure {
             self.acquaintance = Acquaintance::InDoubt;
         }
-        uploaded
+        uploaded?;
+        tracing::debug!("txid.replica" = %self.done(), "txid.db" = %captured, "replica sync");
+        Ok(())
     }
 
     /// The first file by itself, then, if many more wait, those as one; and so on.
