@@ -4,6 +4,8 @@
 
 mod across;
 mod clouds;
+mod commands;
+mod configurations;
 mod merged;
 mod nats;
 mod sftp;

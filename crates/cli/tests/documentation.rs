@@ -41,10 +41,7 @@ fn every_key_is_in_the_reference_and_nothing_else() {
 fn every_key_with_an_effect_is_in_the_example() {
     let (effective, _) = REFERENCE.split_once("## Accepted without effect").unwrap();
     for key in documented(effective) {
-        // It is an error so far.
-        if key != "watch" {
-            assert!(EXAMPLE.contains(&format!("{key}:")), "{key} is missing in litestream.yml.example");
-        }
+        assert!(EXAMPLE.contains(&format!("{key}:")), "{key} is missing in litestream.yml.example");
     }
 }
 
