@@ -55,6 +55,7 @@ impl Site {
             ("NO_PROXY", "127.0.0.1,localhost".to_owned()),
             ("STORAGE_EMULATOR_HOST", "127.0.0.1:1".to_owned()),
             ("METRICS_PORT", free_port().to_string()),
+            ("MCP_PORT", free_port().to_string()),
         ];
         let of_users = [
             ("NAME", "app"),

@@ -27,6 +27,7 @@ use crate::exec::{Child, exit_code};
 use crate::heartbeat::{self, Heartbeat};
 use crate::http::{self, Address, Observed};
 use crate::logging::LogOptions;
+use crate::mcp::{self, Mcp};
 use crate::memory;
 use crate::signals::{self, Signals};
 use crate::socket;
@@ -47,6 +48,8 @@ pub(crate) struct Job {
     pub(crate) exec: Option<String>,
     /// Where to show metrics.
     pub(crate) addr: Option<Address>,
+    /// Where assistants may ask.
+    pub(crate) mcp: Option<Mcp>,
     /// Whom to tell that all is well.
     pub(crate) heartbeat: Option<Heartbeat>,
     /// Where to take commands.
@@ -95,6 +98,9 @@ pub(crate) async fn run(mut job: Job) -> Result<ExitCode, CliError> {
     let defaults = std::mem::take(&mut job.defaults);
     let roster = Roster::new(fleet.clone(), observed.clone(), &job.databases, defaults);
     let socket = socket::open(job.socket.as_ref(), &roster, &observed).await;
+    if let Some(mcp) = job.mcp.clone() {
+        mcp::start(mcp);
+    }
     // With a child, SIGHUP is for the child.
     let reread = job.reread.take().filter(|_| job.exec.is_none());
     let fixed = Fixed::of(&job);

@@ -7,7 +7,7 @@
 //! | what the configuration file says | `config` |
 //! | keeping databases replicated | `daemon`, `connect` |
 //! | what can be seen of it meanwhile | `http`, `heartbeat`, `systemd` |
-//! | what can be asked of it meanwhile | `socket` |
+//! | what can be asked of it meanwhile | `socket`, `mcp` |
 //! | the process around it | `logging`, `signals`, `exec`, `output`, `progress`, `memory` |
 
 mod args;
@@ -22,6 +22,7 @@ mod heartbeat;
 mod help;
 mod http;
 mod logging;
+mod mcp;
 mod memory;
 mod moment;
 mod output;

@@ -13,6 +13,7 @@ use crate::config::{self, DatabaseConfig, expand_path};
 use crate::daemon::{self, Job, Reread};
 use crate::error::CliError;
 use crate::logging;
+use crate::mcp::Mcp;
 
 /// Replicate databases for as long as it runs.
 ///
@@ -143,6 +144,7 @@ fn job_of_file(arguments: &ConfigArgs) -> Result<Job, CliError> {
         entries: config.entries,
         exec: config.exec,
         addr: config.addr,
+        mcp: config.mcp_addr.map(|address| Mcp { address, config: arguments.clone() }),
         heartbeat: config.heartbeat,
         socket: config.socket,
         defaults: config.defaults,

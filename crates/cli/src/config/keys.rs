@@ -78,8 +78,7 @@ replica_settings! {
         heartbeat_url: Option<String>,
         heartbeat_interval: Option<GoDuration>,
         socket: Option<SocketKeys>,
-        // A listener that is not there yet.
-        mcp_addr: Option<Mark>,
+        mcp_addr: Option<String>,
     }
     replica {
         r#type: Option<String>,

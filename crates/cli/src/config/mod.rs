@@ -49,6 +49,8 @@ pub(crate) struct Config {
     pub(crate) exec: Option<String>,
     /// Where to show metrics.
     pub(crate) addr: Option<Address>,
+    /// Where assistants may ask.
+    pub(crate) mcp_addr: Option<Address>,
     /// Whom to tell that all is well.
     pub(crate) heartbeat: Option<Heartbeat>,
     /// Where commands are taken.

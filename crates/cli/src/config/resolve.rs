@@ -28,9 +28,10 @@ pub(super) fn resolve(mut root: RootKeys) -> Result<Config, ConfigError> {
     let shutdown = shutdown(&root)?;
     let heartbeat = heartbeat(&root)?;
     let addr = address(root.addr.as_deref().unwrap_or_default())?;
+    let mcp_addr = address(root.mcp_addr.as_deref().unwrap_or_default())?.map(Address::nearby);
     let socket = root.socket.take().map_or(Ok(None), SocketSettings::from_keys)?;
     let logging = LogOptions::from_keys(root.logging.take().unwrap_or_default())?;
-    let mut warnings = warnings(&root);
+    let mut warnings = Vec::new();
     let rates = Rates::of(root.upload_rate, root.download_rate)?;
     let mut entries = Vec::new();
     for (index, database) in std::mem::take(&mut root.dbs).into_iter().enumerate() {
@@ -43,7 +44,7 @@ pub(super) fn resolve(mut root: RootKeys) -> Result<Config, ConfigError> {
     let entries = Entries::new(entries);
     let exec = root.exec.take().filter(|exec| !exec.is_empty());
     let defaults = Defaults { root, history, rates };
-    Ok(Config { entries, exec, addr, heartbeat, socket, logging, shutdown, defaults, warnings })
+    Ok(Config { entries, exec, addr, mcp_addr, heartbeat, socket, logging, shutdown, defaults, warnings })
 }
 
 /// The top level, for databases that are not listed in the file.
@@ -165,13 +166,6 @@ fn heartbeat(root: &RootKeys) -> Result<Option<Heartbeat>, ConfigError> {
     };
     set(&mut interval, root.heartbeat_interval.map(long_enough))?;
     Ok((!url.is_empty()).then(|| Heartbeat { url: url.to_owned(), interval }))
-}
-
-/// Keys whose feature is not there yet. Replication is not affected, so they do not stop it.
-fn warnings(root: &RootKeys) -> Vec<String> {
-    let given = root.mcp_addr.is_some();
-    let warning = || "mcp-addr is not supported yet and ignored: there is no MCP listener".to_owned();
-    given.then(warning).into_iter().collect()
 }
 
 /// Keys of version 0.3, each with what replaces it.

@@ -28,6 +28,7 @@ fn every_key_takes_effect() {
     let text = "
 exec: myapp -v
 addr: :9090
+mcp-addr: :3001
 heartbeat-url: https://example.com/ping
 heartbeat-interval: 1m
 logging: {level: debug, type: json, stderr: yes}
@@ -63,6 +64,7 @@ dbs:
     let config = config(text);
     assert_eq!(config.exec.as_deref(), Some("myapp -v"));
     assert_eq!(config.addr.as_ref().map(ToString::to_string).as_deref(), Some(":9090"));
+    assert_eq!(config.mcp_addr.as_ref().map(ToString::to_string).as_deref(), Some("127.0.0.1:3001"));
     let heartbeat = config.heartbeat.as_ref().map(|heartbeat| (heartbeat.url.as_str(), heartbeat.interval));
     assert_eq!(heartbeat, Some(("https://example.com/ping", Duration::from_secs(60))));
     assert_eq!(config.shutdown.timeout, Duration::ZERO);
@@ -141,7 +143,6 @@ fn mistakes_are_answered_in_the_peers_words() {
 fn keys_without_effect_are_named() {
     let config = config(
         "
-mcp-addr: :9090
 socket: {enabled: true, path: /tmp/s, permissions: 0600}
 dbs:
   - path: /a

@@ -13,13 +13,14 @@ use crate::http::Observed;
 use crate::signals::Signals;
 
 /// What a daemon was started with, as far as it takes a restart to change it: each key with its value.
-pub(super) struct Fixed([(&'static str, String); 6]);
+pub(super) struct Fixed([(&'static str, String); 7]);
 
 impl Fixed {
     pub(super) fn of(job: &Job) -> Self {
         Fixed([
             ("exec", format!("{:?}", job.exec)),
             ("addr", format!("{:?}", job.addr)),
+            ("mcp-addr", format!("{:?}", job.mcp)),
             ("heartbeat-url", format!("{:?}", job.heartbeat)),
             ("socket", format!("{:?}", job.socket)),
             ("logging", format!("{:?}", job.logging)),

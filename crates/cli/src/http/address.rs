@@ -40,6 +40,14 @@ impl FromStr for Address {
 }
 
 impl Address {
+    /// The same, where no host means this machine alone.
+    pub(crate) fn nearby(mut self) -> Self {
+        if self.host.is_empty() {
+            "127.0.0.1".clone_into(&mut self.host);
+        }
+        self
+    }
+
     /// Begins to listen.
     pub(super) async fn bind(&self) -> std::io::Result<TcpListener> {
         if !self.host.is_empty() {
@@ -84,6 +92,13 @@ mod tests {
         ] {
             let address: Address = text.parse().unwrap();
             assert_eq!((address.to_string().as_str(), address.url(address.port).as_str()), (text, url));
+        }
+    }
+
+    #[test]
+    fn nearby_is_this_machine_unless_a_host_is_named() {
+        for (text, nearby) in [(":1", "127.0.0.1:1"), ("0.0.0.0:1", "0.0.0.0:1"), ("[::1]:1", "[::1]:1")] {
+            assert_eq!(text.parse::<Address>().unwrap().nearby().to_string(), nearby);
         }
     }
 

@@ -62,7 +62,9 @@ impl Observed {
 /// Answers requests for as long as the runtime lives.
 pub(crate) fn start(address: Address, observed: Observed) {
     tokio::spawn(async move {
-        let listener = listen(&address).await;
+        let listener = listen(&address, "metrics server").await;
+        let port = listener.local_addr().map_or(0, |local| local.port());
+        tracing::info!(url = %address.url(port), "serving metrics on");
         let router = Router::new()
             .route("/metrics", get(show_metrics))
             .route("/healthz", get(show_health))
@@ -74,17 +76,14 @@ pub(crate) fn start(address: Address, observed: Observed) {
     });
 }
 
-async fn listen(address: &Address) -> TcpListener {
+/// Listens for `what`, as soon as that is possible.
+pub(crate) async fn listen(address: &Address, what: &str) -> TcpListener {
     let mut failed = false;
     loop {
         match address.bind().await {
-            Ok(listener) => {
-                let port = listener.local_addr().map_or(0, |local| local.port());
-                tracing::info!(url = %address.url(port), "serving metrics on");
-                return listener;
-            }
+            Ok(listener) => return listener,
             Err(error) if !failed => {
-                tracing::error!(addr = %address, %error, "cannot start metrics server, trying again");
+                tracing::error!(addr = %address, %error, "cannot start {what}, trying again");
                 failed = true;
             }
             Err(_) => {}

@@ -50,6 +50,9 @@ fn program(map: &mut Map, config: &Config) {
     if let Some(addr) = &config.addr {
         map.text("addr", addr);
     }
+    if let Some(addr) = &config.mcp_addr {
+        map.text("mcp-addr", addr);
+    }
     if let Some(Heartbeat { url, interval }) = &config.heartbeat {
         map.text("heartbeat-url", replica::without_password(url));
         map.duration("heartbeat-interval", *interval);
@@ -181,6 +184,7 @@ mod tests {
 upload-rate: 1MB
 retention: {enabled: false}
 socket: {enabled: true, permissions: 0660}
+mcp-addr: :3001
 heartbeat-url: https://me:hunter2@hc.example.com/ping
 levels: []
 dbs:
