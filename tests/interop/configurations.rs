@@ -245,13 +245,26 @@ fn what_litestream_refuses_without_need_is_taken() {
 
 #[test]
 fn variables_are_left_alone_where_that_is_asked_for() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("litestream.yml");
-    fs::write(&file, "dbs: [{path: /a/$NAME.db, replica: {path: '/backup/${NAME}'}}]").unwrap();
     for program in [walstream(), litestream()] {
         let site = Site::of(program, &[]);
-        let listed = |flags: &[&str]| site.run(&[&["databases"], flags].concat(), &file).success().stdout;
-        assert!(listed(&[]).contains("/a/app.db "), "{}", site.program.name);
-        assert!(listed(&["-no-expand-env"]).contains("/a/$NAME.db "), "{}", site.program.name);
+        let path = |name: &str| site.folder.path().join(name);
+        let (file, data) = (path("litestream.yml"), site.folder.path().display());
+        let text = format!("dbs: [{{path: {data}/$NAME.db, replica: {{path: '{data}/r/${{NAME}}'}}}}]");
+        fs::write(&file, text).unwrap();
+        App::open(path("$NAME.db"));
+        for (flags, name) in [(&[][..], "$DATA/app.db"), (&["-no-expand-env"], "$DATA/$NAME.db")] {
+            let said =
+                |command: &[&str]| site.said(&site.run(&[command, flags].concat(), &file).success().stdout);
+            for command in ["databases", "status"] {
+                assert!(said(&[command]).contains(&format!("{name} ")), "{} {command}", site.program.name);
+            }
+            said(&["replicate", "-once"]);
+            for command in [&["ltx"][..], &["restore", "-dry-run"], &["reset", "-dry-run"]] {
+                let database = name.replace("$DATA", &data.to_string());
+                let config = ["-config", file.to_str().unwrap(), &database];
+                site.program.run([command, flags, &config].concat()).success();
+            }
+        }
+        assert!(path("r/app/ltx").exists() && path("r/${NAME}/ltx").exists(), "{}", site.program.name);
     }
 }

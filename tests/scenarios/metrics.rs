@@ -102,6 +102,7 @@ fn the_numbers_are_those_of_the_database_and_of_its_replica() {
     assert_eq!(value("litestream_replica_txid"), newest as f64);
     assert_eq!(value("litestream_replica_backlog_bytes"), 0.0);
     assert_eq!(value("litestream_ready"), 1.0);
+    assert_eq!(scrape.get("litestream_build_info", &[("version", env!("CARGO_PKG_VERSION"))]), Some(1.0));
     assert_eq!(value("litestream_db_size"), app.path().metadata().unwrap().len() as f64);
     let captured: u64 = ltx_files(&site.replica(), 0).iter().map(|(_, _, path)| wal_bytes(path)).sum();
     assert!(
