@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 use walstream_test_support::http::{Response, request_by_socket};
 use walstream_test_support::replica::{file_url, ltx_files, newest_txid};
-use walstream_test_support::{App, Daemon, Finished, Program, eventually, wait_until};
+use walstream_test_support::{App, Daemon, Finished, Moto, Program, eventually, wait_until};
 
 use crate::site::{SOON, Site};
 use crate::walstream;
@@ -333,4 +333,21 @@ fn what_was_registered_takes_the_settings_of_the_file_and_is_gone_after_a_restar
     let daemon = controlled.daemon_of(&walstream(), &config);
     assert_eq!(parsed(&controlled.get("/list"))["databases"].as_array().unwrap().len(), 1);
     daemon.stop();
+}
+
+#[test]
+fn the_environment_names_the_server_of_what_is_registered() {
+    let moto = Moto::start();
+    for program in [walstream(), Program::litestream()] {
+        let controlled = Controlled::new();
+        let program = program.with([("LITESTREAM_S3_ENDPOINT", moto.endpoint())]);
+        let daemon = controlled.daemon_of(&program, &controlled.config("", ""));
+        let app = App::open(controlled.site.path("other.db"));
+        let url = format!("s3://{}/{}", Moto::BUCKET, program.name);
+        let registered = controlled.post("/register", &json!({"path": app.path(), "replica_url": url}));
+        assert_eq!(registered.status, 200, "{}", parsed(&registered));
+        app.sell(1, 10);
+        wait_until("it is replicated", SOON, || !moto.keys(&format!("{}/0000/", program.name)).is_empty());
+        daemon.stop();
+    }
 }

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use walstream_engine::{HistoryOptions, default_meta_path};
 use walstream_ltx::Level;
-use walstream_storage::{Limits, Rate};
+use walstream_storage::url::with_scheme;
+use walstream_storage::{Limits, Rate, ReplicaConfig};
 
 use super::directory::Directory;
 use super::duration::GoDuration;
@@ -59,12 +60,21 @@ impl Defaults {
     /// A database with a replica that is given by its URL.
     pub(crate) fn database(&self, path: PathBuf, url: &str) -> Result<DatabaseConfig, ConfigError> {
         let mut keys = ReplicaKeys { url: Some(url.to_owned()), ..ReplicaKeys::default() };
-        let replica = replica::from_keys(&keys, &self.root)?;
+        let mut replica = replica::from_keys(&keys, &self.root)?;
+        if let ReplicaConfig::S3(s3) = &mut replica {
+            s3.endpoint = s3.endpoint.take().or_else(endpoint_of_environment);
+        }
         keys.inherit(&self.root);
         let mut settings = settings(&path, &DatabaseKeys::default(), &keys, &self.history)?;
         settings.limits = self.rates.limits();
         Ok(DatabaseConfig { settings, ..DatabaseConfig::new(path, replica) })
     }
+}
+
+/// The peer asks it for replicas that are given by a URL while it runs, and for no others.
+fn endpoint_of_environment() -> Option<String> {
+    let endpoint = std::env::var("LITESTREAM_S3_ENDPOINT").ok()?;
+    (!endpoint.is_empty()).then(|| with_scheme(&endpoint))
 }
 
 /// `field: reason (got value)`, as the peer says it.

@@ -14,6 +14,8 @@ use std::str::FromStr;
 use crate::config::ReplicaConfig;
 use crate::error::StorageError;
 
+pub use s3::with_scheme;
+
 /// Whether a text is meant as a URL (`scheme://…`) and not as a path.
 pub fn is_url(text: &str) -> bool {
     scheme_and_rest(text).is_some()

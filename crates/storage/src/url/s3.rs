@@ -150,7 +150,7 @@ fn parse_bool(value: &str) -> Option<bool> {
 }
 
 /// An endpoint of a URL: plain HTTP for servers on this machine or in a private network, else HTTPS.
-fn with_scheme(endpoint: &str) -> String {
+pub fn with_scheme(endpoint: &str) -> String {
     if is_url(endpoint) {
         return endpoint.to_owned();
     }
