@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Counts visits in a SQLite database. It knows nothing of walstream."""
 
 import os
@@ -10,6 +11,7 @@ DATABASE = os.environ.get("DATABASE", "/data/visits.db")
 PORT = int(os.environ.get("PORT", "8080"))
 
 database = sqlite3.connect(DATABASE, timeout=5)
+database.execute("PRAGMA journal_mode = WAL")
 database.execute("CREATE TABLE IF NOT EXISTS visit(id INTEGER PRIMARY KEY, path TEXT, at TEXT DEFAULT CURRENT_TIMESTAMP)")
 
 
