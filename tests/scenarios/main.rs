@@ -12,6 +12,7 @@ mod damage;
 mod diff;
 mod directory;
 mod downtime;
+mod examples;
 mod exec;
 mod fence;
 mod follow;

@@ -28,6 +28,12 @@ pub enum Tool {
     Litestream,
     /// Litestream 0.3.13, for replicas of the old format.
     Litestream03,
+    /// SQLite's own shell.
+    Sqlite3,
+    /// Django, with gunicorn beside it.
+    Django,
+    /// A Node that has SQLite built in.
+    Node,
 }
 
 impl Tool {
@@ -45,6 +51,9 @@ impl Tool {
             Tool::Nginx => "/usr/sbin/nginx",
             Tool::Litestream => "venv/bin/litestream",
             Tool::Litestream03 => "litestream-0.3.13/bin/litestream",
+            Tool::Sqlite3 => "/usr/bin/sqlite3",
+            Tool::Django => "django/bin/django-admin",
+            Tool::Node => "node/node_modules/node/bin/node",
         })
     }
 }
