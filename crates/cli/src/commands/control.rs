@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use crate::config::SocketSettings;
 use crate::error::CliError;
@@ -60,24 +61,30 @@ pub(super) fn wire(path: &Path) -> String {
     path.display().to_string()
 }
 
-/// A change of what is replicated, as it is printed.
-#[derive(Serialize)]
-pub(super) struct State {
-    pub(super) status: String,
-    pub(super) db_path: String,
-    pub(super) state: &'static str,
-    pub(super) txid: u64,
-    pub(super) socket: String,
+/// What a question about the daemon itself comes with.
+#[derive(Debug, clap::Args)]
+pub(super) struct QuestionArgs {
+    #[command(flatten)]
+    control: ControlArgs,
+
+    /// How many seconds to wait for an answer. Default 10.
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    timeout: i64,
+
+    #[arg(hide = true)]
+    rest: Vec<String>,
 }
 
-impl State {
-    pub(super) fn lines(&self) -> [(&'static str, String); 5] {
-        [
-            ("status", self.status.clone()),
-            ("db_path", self.db_path.clone()),
-            ("state", self.state.to_owned()),
-            ("txid", self.txid.to_string()),
-            ("socket", self.socket.clone()),
-        ]
+impl QuestionArgs {
+    /// Asks the daemon, and prints its answer as JSON or as this text.
+    pub(super) async fn ask<T>(&self, question: &str, text: impl Fn(&T) -> String) -> Result<(), CliError>
+    where
+        T: DeserializeOwned + Serialize,
+    {
+        if !self.rest.is_empty() {
+            return Err(CliError::new("too many arguments"));
+        }
+        let answer: T = self.control.connect(self.timeout)?.get(question).await?;
+        Ok(output::print(&if self.control.json { output::json(&answer) } else { text(&answer) })?)
     }
 }

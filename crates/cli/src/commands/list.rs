@@ -1,6 +1,6 @@
 //! `walstream list`
 
-use super::control::ControlArgs;
+use super::control::QuestionArgs;
 use crate::error::CliError;
 use crate::output;
 use crate::socket::messages::ListAnswer;
@@ -13,14 +13,7 @@ use crate::socket::messages::ListAnswer;
 #[command(override_usage = "walstream list [flags]", after_help = EXAMPLES)]
 pub(crate) struct Args {
     #[command(flatten)]
-    control: ControlArgs,
-
-    /// How many seconds to wait for an answer. Default 10.
-    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
-    timeout: i64,
-
-    #[arg(hide = true)]
-    rest: Vec<String>,
+    question: QuestionArgs,
 }
 
 const EXAMPLES: &str = "\
@@ -30,15 +23,7 @@ Examples:
 
 /// Asks it.
 pub(crate) async fn run(args: Args) -> Result<(), CliError> {
-    if !args.rest.is_empty() {
-        return Err(CliError::new("too many arguments"));
-    }
-    let list: ListAnswer = args.control.connect(args.timeout)?.get("list").await?;
-    output::print(&match args.control.json {
-        true => output::json(&list),
-        false => text(&list),
-    })?;
-    Ok(())
+    args.question.ask("list", text).await
 }
 
 fn text(list: &ListAnswer) -> String {

@@ -18,6 +18,7 @@ pub(crate) mod start;
 pub(crate) mod status;
 pub(crate) mod stop;
 pub(crate) mod sync;
+mod turn;
 pub(crate) mod unregister;
 pub(crate) mod verify;
 pub(crate) mod version;

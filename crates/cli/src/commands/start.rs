@@ -1,11 +1,7 @@
 //! `walstream start`
 
-use std::ffi::OsString;
-
-use super::control::{ControlArgs, State, wire};
-use super::only_database;
+use super::turn::TurnArgs;
 use crate::error::CliError;
-use crate::socket::messages::{Done, PathRequest};
 
 /// Begin to replicate a database that was stopped.
 ///
@@ -14,14 +10,7 @@ use crate::socket::messages::{Done, PathRequest};
 #[command(override_usage = "walstream start [flags] DB_PATH", after_help = EXAMPLES)]
 pub(crate) struct Args {
     #[command(flatten)]
-    control: ControlArgs,
-
-    /// How many seconds it may take. Default 30.
-    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
-    timeout: i64,
-
-    #[arg(hide = true)]
-    database: Vec<OsString>,
+    turn: TurnArgs,
 }
 
 const EXAMPLES: &str = "\
@@ -31,16 +20,5 @@ Examples:
 
 /// Tells the daemon.
 pub(crate) async fn run(args: Args) -> Result<(), CliError> {
-    let path = only_database(&args.database, "walstream start /path/to/db")?;
-    let client = args.control.connect_at_leisure(args.timeout)?;
-    let request = PathRequest { path: wire(&path), timeout: Some(args.timeout) };
-    let done: Done = client.post("start", &request).await?;
-    let state = State {
-        status: done.status,
-        db_path: done.path,
-        state: "running",
-        txid: done.txid.unwrap_or_default(),
-        socket: args.control.name(),
-    };
-    args.control.print(&state, &state.lines())
+    args.turn.tell("start", "running").await
 }
