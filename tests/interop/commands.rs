@@ -62,12 +62,13 @@ impl Site {
         self.folder.path().join("litestream.yml")
     }
 
-    /// A command line in which `CONFIG`, `DB` and `URL` stand for those of this site.
+    /// A command line in which `CONFIG`, `DB`, `URL` and so on stand for those of this site.
     fn run(&self, program: &Program, line: &str) -> Finished {
         let word = |word: &str| match word {
             "CONFIG" => self.config().display().to_string(),
             "DB" => self.app.path().display().to_string(),
             "URL" => file_url(&self.replica()),
+            "DIR" => self.folder.path().display().to_string(),
             "OUT" => self.folder.path().join("restored.db").display().to_string(),
             other => other.to_owned(),
         };
@@ -199,6 +200,25 @@ fn mistakes_are_answered_in_the_peers_words() {
             let advice = advice.replacen("litestream", "walstream", 1);
             assert!(ours.stderr.contains(&advice), "{line}: {}", ours.stderr);
         }
+    }
+}
+
+#[test]
+fn restores_that_cannot_be_are_refused_in_the_peers_words() {
+    let site = Site::of(&litestream());
+    for line in [
+        "restore -o DIR URL",
+        "restore -force -o DIR URL",
+        "restore -o DB URL",
+        "restore -config CONFIG DB",
+        "restore -dry-run -f -o OUT URL",
+        "restore -txid zz -o OUT URL",
+        "restore -o OUT ftp://host/path",
+    ] {
+        let (ours, theirs) = (site.run(&walstream(), line), site.run(&litestream(), line));
+        let sentence = theirs.stderr.lines().find(|line| line.starts_with("Error: ")).unwrap();
+        assert!(ours.stderr.starts_with(sentence), "{line}: {ours:?} {theirs:?}");
+        assert_eq!((ours.status.code(), theirs.status.code()), (Some(1), Some(1)), "{line}");
     }
 }
 

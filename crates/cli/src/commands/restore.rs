@@ -187,7 +187,7 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode, CliError> {
         return list(&args, &source).await.map(|()| ExitCode::SUCCESS);
     }
     let output = output_path(&args, &source)?;
-    if args.follow && !args.dry_run {
+    if args.follow {
         return follow(&args, output, &source).await;
     }
     let done = restore_once(&args, &source, &output, target).await;
@@ -251,6 +251,9 @@ async fn list(args: &Args, source: &Source) -> Result<(), CliError> {
 fn target(args: &Args) -> Result<Target, CliError> {
     if args.follow && (args.txid.is_some() || args.timestamp.is_some()) {
         return Err(CliError::new("cannot specify -f with -txid or -timestamp"));
+    }
+    if args.follow && args.dry_run {
+        return Err(CliError::new("cannot use -dry-run with -f"));
     }
     if args.delta && !args.force {
         return Err(CliError::new("cannot specify -delta flag without -force"));
