@@ -1,9 +1,11 @@
 //! `examples/kubernetes`: the containers of the manifest, begun and ended in a cluster's order.
 
 use std::fs;
+use std::process::Command;
 
 use serde_json::Value;
-use walstream_test_support::{Running, wait_until};
+use walstream_test_support::process::run;
+use walstream_test_support::{Running, Tool, tool, wait_until, workspace};
 
 use super::{END, Machine, example, lose, status, terminate, visit};
 use crate::site::SOON;
@@ -100,6 +102,17 @@ fn a_pod_whose_volume_is_lost_goes_on_where_it_ended() {
         }
         pod.into_iter().for_each(terminate);
         lose(&cluster.machine.path("/data"));
+    }
+}
+
+#[test]
+fn every_object_is_one_that_kubernetes_knows() {
+    // ReadWriteOncePod and sidecars are there since 1.29.
+    for version in ["1.29", "1.37"] {
+        let mut command = Command::new(tool(Tool::KubernetesValidate));
+        command.args(["--strict", "-k", version]).arg(workspace().join("examples/kubernetes/visits.yaml"));
+        let said = run(&mut command, END).success();
+        assert_eq!((said.stdout + &said.stderr).matches(" passed for resource ").count(), 4);
     }
 }
 

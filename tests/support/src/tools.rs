@@ -34,6 +34,8 @@ pub enum Tool {
     Django,
     /// A Node that has SQLite built in.
     Node,
+    /// The schemas of Kubernetes.
+    KubernetesValidate,
 }
 
 impl Tool {
@@ -54,6 +56,7 @@ impl Tool {
             Tool::Sqlite3 => "/usr/bin/sqlite3",
             Tool::Django => "django/bin/django-admin",
             Tool::Node => "node/node_modules/node/bin/node",
+            Tool::KubernetesValidate => "kubernetes/bin/kubernetes-validate",
         })
     }
 }
