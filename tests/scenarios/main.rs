@@ -8,6 +8,7 @@ mod busy;
 mod checkpoints;
 mod container;
 mod cron;
+mod crowd;
 mod damage;
 mod diff;
 mod directory;

@@ -18,6 +18,7 @@ use walstream_ltx::Txid;
 use crate::clock::{Clock, SystemClock};
 use crate::database::command::{Answer, Request};
 use crate::database::run::{self, Shared, Shutdown, Unshipped};
+use crate::database::turns::SnapshotTurns;
 use crate::database::waiters::Shipped;
 use crate::error::EngineError;
 use crate::metrics::Metrics;
@@ -231,6 +232,7 @@ impl Members {
             watch,
             permits: Arc::new(Semaphore::new(WORKING_AT_ONCE)),
             turns: Arc::new(Semaphore::new(OPENING_AT_ONCE)),
+            snapshot_turns: SnapshotTurns::default(),
             history_permits: Arc::new(Semaphore::new(COMPACTING_AT_ONCE)),
             // Every member gets one of its own.
             shutdown: watch::channel(None).1,

@@ -17,6 +17,7 @@ pub(crate) mod running;
 pub(crate) mod ship;
 pub(crate) mod snapshots;
 pub(crate) mod trouble;
+pub(crate) mod turns;
 pub(crate) mod validate;
 pub(crate) mod waiters;
 pub(crate) mod worker;

@@ -31,7 +31,7 @@ pub struct OnceOptions {
 pub async fn sync_once(options: DatabaseOptions, once: OnceOptions) -> Result<Position, EngineError> {
     options.replica.init().await?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let mut opened = open::open(&options, clock, Arc::new(Semaphore::new(1)), Silence::Fatal).await?;
+    let mut opened = open::open(&options, clock, Arc::new(Semaphore::new(1)), Silence::Fatal, None).await?;
     let remote = opened.remote.take().ok_or_else(|| EngineError::TaskLost("first contact".into()))?;
     let result = run(&options, once, &mut opened, &remote).await;
     tokio::task::spawn_blocking(move || drop(opened)).await?;

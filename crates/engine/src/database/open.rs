@@ -4,10 +4,11 @@
 
 use std::io;
 use std::path::Path;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::worker::Worker;
 use crate::capture::session::{Capture, Setup};
@@ -25,6 +26,9 @@ use crate::upload::position::{self, Remote};
 /// With local state at hand, the start waits for the replica no longer than this.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// How long one database that waits for its replica may keep the next one from being opened.
+const TURN: Duration = Duration::from_millis(100);
+
 /// A database that is ready to be captured.
 pub(crate) struct Opened {
     pub(crate) worker: Worker,
@@ -35,14 +39,16 @@ pub(crate) struct Opened {
     _owner: OwnerLock,
 }
 
-/// Opens a database. An error leaves nothing open and can be tried again.
+/// Opens a database. An error leaves nothing open and can be tried again. A turn is given away when it is done, or when the replica
+/// does not answer soon: where replicas are slow or away, nobody waits long for the others.
 pub(crate) async fn open(
     options: &DatabaseOptions,
     clock: Arc<dyn Clock>,
     permits: Arc<Semaphore>,
     silence: Silence,
+    turn: Option<OwnedSemaphorePermit>,
 ) -> Result<Opened, EngineError> {
-    open_on(SystemDisk::like, options, clock, permits, silence).await
+    open_on(SystemDisk::like, options, clock, permits, silence, turn).await
 }
 
 /// [`open`], with the disk for the metadata folder of the database at a path.
@@ -52,6 +58,7 @@ pub(crate) async fn open_on<D: Disk>(
     clock: Arc<dyn Clock>,
     permits: Arc<Semaphore>,
     silence: Silence,
+    mut turn: Option<OwnedSemaphorePermit>,
 ) -> Result<Opened, EngineError> {
     let permit = Arc::clone(&permits).acquire_owned().await;
     let (owner, setup, local) = {
@@ -59,18 +66,18 @@ pub(crate) async fn open_on<D: Disk>(
         tokio::task::spawn_blocking(move || open_local(disk, &options, clock)).await??
     };
     drop(permit);
-    let remote = match silence {
-        Silence::Tolerated if local.is_sound() => look_briefly(options).await?,
-        _ => Some(position::look(options.replica.as_ref()).await?),
+    let shadow = setup.shadow.clone();
+    let (remote, estranged) = {
+        let mut looked = pin!(look(options, &local, &shadow, silence));
+        match tokio::time::timeout(TURN, &mut looked).await {
+            Ok(looked) => looked?,
+            Err(_) => {
+                turn.take();
+                looked.await?
+            }
+        }
     };
     let newest = remote.as_ref().and_then(|remote| remote.newest);
-    let shadow = setup.shadow.clone();
-    let estranged = match (local.end(), &remote) {
-        (Some(end), Some(remote)) => {
-            fence::estrangement(options.replica.as_ref(), &shadow, end, remote).await?
-        }
-        _ => None,
-    };
     let location = options.replica.location();
     let resume = move || match estranged.zip(newest) {
         // Only the database itself can still show that it belongs where the replica ends.
@@ -91,6 +98,25 @@ pub(crate) enum Silence {
     Tolerated,
     /// Give up.
     Fatal,
+}
+
+/// What the replica holds, and why the local state does not lead there, if it does not.
+async fn look(
+    options: &DatabaseOptions,
+    local: &Local,
+    shadow: &ShadowFolder,
+    silence: Silence,
+) -> Result<(Option<Remote>, Option<String>), EngineError> {
+    let replica = options.replica.as_ref();
+    let remote = match silence {
+        Silence::Tolerated if local.is_sound() => look_briefly(options).await?,
+        _ => Some(position::look(replica).await?),
+    };
+    let estranged = match (local.end(), &remote) {
+        (Some(end), Some(remote)) => fence::estrangement(replica, shadow, end, remote).await?,
+        _ => None,
+    };
+    Ok((remote, estranged))
 }
 
 async fn look_briefly(options: &DatabaseOptions) -> Result<Option<Remote>, EngineError> {

@@ -15,14 +15,12 @@ use super::command::{Callers, Request};
 use super::open::{self, Opened, Silence};
 use super::running::Running;
 use super::trouble::Trouble;
+use super::turns::SnapshotTurns;
 use crate::clock::Clock;
 use crate::error::EngineError;
 use crate::metrics::Metrics;
 use crate::options::DatabaseOptions;
 use crate::watch::{Wake, Watch};
-
-/// How long one database that is opened may keep the next one from being opened.
-const TURN: Duration = Duration::from_millis(100);
 
 /// What ends a task, and how patient it is then.
 #[derive(Clone, Copy, Debug)]
@@ -61,6 +59,8 @@ pub(crate) struct Shared {
     pub(crate) permits: Arc<Semaphore>,
     /// Bounds how many databases are opened at the same time.
     pub(crate) turns: Arc<Semaphore>,
+    /// Bounds how many databases send a snapshot at the same time.
+    pub(crate) snapshot_turns: SnapshotTurns,
     /// Bounds how many databases are compacted at the same time.
     pub(crate) history_permits: Arc<Semaphore>,
     pub(crate) shutdown: watch::Receiver<Option<Shutdown>>,
@@ -172,18 +172,12 @@ pub(crate) async fn live(
     }
 }
 
-/// Opens a database when it is its turn, so that not all of many ask for threads and for their replicas at once. A turn
-/// is short: where replicas are slow or away, nobody waits long for the others.
+/// Opens a database when it is its turn, so that not all of many ask for threads and for their replicas at once.
 async fn open(options: &DatabaseOptions, shared: &Shared) -> Result<Opened, EngineError> {
-    let turn = shared.turns.acquire().await;
+    let turn = Arc::clone(&shared.turns).acquire_owned().await.ok();
+    tracing::debug!(path = %options.path.display(), "opening database");
     let permits = Arc::clone(&shared.permits);
-    let opening = open::open(options, Arc::clone(&shared.clock), permits, Silence::Tolerated);
-    tokio::pin!(opening);
-    tokio::select! {
-        opened = &mut opening => return opened,
-        () = tokio::time::sleep(TURN) => drop(turn),
-    }
-    opening.await
+    open::open(options, Arc::clone(&shared.clock), permits, Silence::Tolerated, turn).await
 }
 
 async fn replicate(

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use walstream_ltx::{Level, Timestamp, Txid};
 use walstream_storage::ReplicaClient;
 
@@ -32,6 +32,8 @@ pub(crate) struct Snapshots {
     pub(crate) commands: mpsc::Sender<Command>,
     /// Told when a snapshot is needed whatever the clock says.
     pub(crate) needed: Arc<Notify>,
+    /// Those at the store.
+    pub(crate) turns: Arc<Semaphore>,
     pub(crate) interval: Duration,
     pub(crate) clock: Arc<dyn Clock>,
     /// The newest snapshot on the replica.
@@ -97,12 +99,13 @@ impl Snapshots {
             return Ok(());
         }
         let (txid, started) = if self.has_beginning {
-            let pinned = self.pin_shipped(position.txid).await?;
-            let started = Instant::now();
+            let (pinned, _turn) = self.pin_shipped(position.txid).await?;
+            let started = self.begin();
             (snapshot::upload(self.client.as_ref(), pinned).await?, started)
         } else {
+            let _turn = self.turn().await?;
             let pinned = ask(&self.commands, Command::Snapshot).await?;
-            let started = Instant::now();
+            let started = self.begin();
             (snapshot::upload_first(self.client.as_ref(), &self.shadow, pinned).await?, started)
         };
         self.metrics.made(Level::SNAPSHOT, started.elapsed());
@@ -112,19 +115,31 @@ impl Snapshots {
         Ok(())
     }
 
+    /// Waits until one more may go to the store. Nothing is pinned meanwhile.
+    async fn turn(&self) -> Result<OwnedSemaphorePermit, EngineError> {
+        let lost = |_| EngineError::TaskLost("snapshots".into());
+        Arc::clone(&self.turns).acquire_owned().await.map_err(lost)
+    }
+
+    fn begin(&self) -> Instant {
+        tracing::debug!(replica = %self.client.location(), "snapshot begins");
+        Instant::now()
+    }
+
     /// Pins a state that level 0 of the replica has. The uploads are waited for before, because the WAL grows for as
     /// long as a state is pinned.
-    async fn pin_shipped(&self, captured: Txid) -> Result<Snapshot, EngineError> {
+    async fn pin_shipped(&self, captured: Txid) -> Result<(Snapshot, OwnedSemaphorePermit), EngineError> {
         let mut uploaded = self.uploaded.subscribe();
         let mut wanted = captured;
         loop {
             // The sender is ours, so it cannot be gone.
             let _ = uploaded.wait_for(|uploaded| uploaded.txid >= wanted).await;
+            let turn = self.turn().await?;
             let pinned = ask(&self.commands, Command::Snapshot).await?;
             wanted = pinned.header().txids.max();
             let shipped = uploaded.wait_for(|uploaded| uploaded.txid >= wanted);
             if tokio::time::timeout(PINNED_PATIENCE, shipped).await.is_ok() {
-                return Ok(pinned);
+                return Ok((pinned, turn));
             }
         }
     }

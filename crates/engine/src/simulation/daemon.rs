@@ -51,7 +51,7 @@ impl Daemon {
     ) -> Result<Self, EngineError> {
         let (permits, uploader_clock) = (Arc::new(Semaphore::new(1)), Arc::clone(&clock));
         let mut opened =
-            open::open_on(move |_| Ok(disk), options, clock, permits, Silence::Tolerated).await?;
+            open::open_on(move |_| Ok(disk), options, clock, permits, Silence::Tolerated, None).await?;
         let position = opened.worker.ask(|capture| Ok(capture.position()))?;
         let (captured, captured_seen) = watch::channel(position.txid);
         let uploader = Uploader {

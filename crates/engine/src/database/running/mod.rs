@@ -417,6 +417,7 @@ impl<'a> Running<'a> {
             needed: Arc::clone(&self.snapshot_needed),
             interval: self.options.history.snapshot_interval,
             clock: Arc::clone(&self.shared.clock),
+            turns: self.shared.snapshot_turns.at(&self.options.replica.location()),
             last: remote.snapshot,
             made: self.snapshot_made.clone(),
             uploaded: self.uploaded_told.clone(),
