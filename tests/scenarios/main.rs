@@ -39,6 +39,7 @@ mod reload;
 mod replaced;
 mod reset;
 mod second_daemon;
+mod secrets;
 mod short_life;
 mod site;
 mod sizes;

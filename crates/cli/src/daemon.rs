@@ -29,6 +29,7 @@ use crate::http::{self, Address, Observed};
 use crate::logging::LogOptions;
 use crate::mcp::{self, Mcp};
 use crate::memory;
+use crate::orphans;
 use crate::signals::{self, Signals};
 use crate::socket;
 use crate::systemd::Systemd;
@@ -83,6 +84,12 @@ pub(crate) async fn run(mut job: Job) -> Result<ExitCode, CliError> {
         Some(_) => Signals::for_child()?,
         None => Signals::shutdown()?,
     };
+    // With a child, SIGHUP is for the child.
+    let reread = job.reread.take().filter(|_| job.exec.is_none());
+    let reread = match reread {
+        Some(reread) => Some((Signals::hangup()?, reread)),
+        None => None,
+    };
     let observed = Observed::default();
     show(job.addr.clone(), &job.databases, &observed);
     let systemd = Systemd::attend(observed.clone());
@@ -101,10 +108,8 @@ pub(crate) async fn run(mut job: Job) -> Result<ExitCode, CliError> {
     if let Some(mcp) = job.mcp.clone() {
         mcp::start(mcp);
     }
-    // With a child, SIGHUP is for the child.
-    let reread = job.reread.take().filter(|_| job.exec.is_none());
     let fixed = Fixed::of(&job);
-    let reload = reload::follow((job.entries, job.databases), fixed, reread, &roster, &observed);
+    let reload = reload::follow((job.entries, job.databases), fixed, reread, &roster, (&observed, &systemd));
     let end = tokio::select! {
         end = serve(job.exec.as_deref(), &mut signals) => end,
         never = reload => match never {},
@@ -252,12 +257,20 @@ const SAME_SIGNAL: Duration = Duration::from_millis(200);
 
 /// Waits until it is time to shut down.
 pub(crate) async fn serve(exec: Option<&str>, signals: &mut Signals) -> Result<End, CliError> {
-    let Some(command) = exec else {
+    let child = exec.map(Child::spawn).transpose()?;
+    let orphans = orphans::reap(child.as_ref().and_then(Child::id));
+    tokio::select! {
+        end = wait_for_end(child, signals) => end,
+        never = orphans => match never {},
+    }
+}
+
+async fn wait_for_end(child: Option<Child>, signals: &mut Signals) -> Result<End, CliError> {
+    let Some(mut child) = child else {
         let signal = signals.next_shutdown().await;
         tracing::info!(signal = signals::name(signal), "signal received, walstream shutting down");
         return Ok(End { child: None, interrupted: Some(Instant::now()) });
     };
-    let mut child = Child::spawn(command)?;
     let mut interrupted = None;
     loop {
         tokio::select! {

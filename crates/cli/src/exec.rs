@@ -18,10 +18,10 @@ pub(crate) struct Child(tokio::process::Child);
 
 impl Child {
     /// Starts a command line, split like a shell splits words, without a shell. The child has our
-    /// environment, stdin, stdout and stderr.
+    /// environment, stdin, stdout and stderr. Arguments may hold secrets, so no error repeats them.
     pub(crate) fn spawn(command_line: &str) -> Result<Self, CliError> {
         let words = shell_words::split(command_line)
-            .map_err(|error| CliError::new(format!("cannot parse exec command {command_line:?}: {error}")))?;
+            .map_err(|error| CliError::new(format!("cannot parse exec command: {error}")))?;
         let [program, arguments @ ..] = words.as_slice() else {
             return Err(CliError::new("cannot exec: the command is empty"));
         };
@@ -37,11 +37,14 @@ impl Child {
         self.0.wait().await
     }
 
+    /// Gone once the child has been waited for, so no other process can be hit.
+    pub(crate) fn id(&self) -> Option<Pid> {
+        Pid::from_raw(self.0.id()?.try_into().ok()?)
+    }
+
     /// Hands a signal on. A child that has just ended gets none, which is fine.
     pub(crate) fn forward(&self, signal: SignalKind) {
-        // `id` is gone once the child has been waited for, so no other process can be hit.
-        let pid = self.0.id().and_then(|id| Pid::from_raw(id.try_into().ok()?));
-        if let (Some(pid), Some(signal)) = (pid, Signal::from_named_raw(signal.as_raw_value()))
+        if let (Some(pid), Some(signal)) = (self.id(), Signal::from_named_raw(signal.as_raw_value()))
             && let Err(error) = kill_process(pid, signal)
         {
             tracing::warn!(%error, "cannot signal exec process");

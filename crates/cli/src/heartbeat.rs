@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use walstream_engine::clock::{Clock, SystemClock};
 use walstream_engine::metrics::Standing;
+use walstream_storage::Secret;
 use walstream_storage::counted::Counter;
 
 use crate::http::Observed;
@@ -22,7 +23,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Where to send it, and how often.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Heartbeat {
-    pub(crate) url: String,
+    /// Whoever knows it can speak for us.
+    pub(crate) url: Secret,
     pub(crate) interval: Duration,
 }
 
@@ -71,7 +73,7 @@ pub(crate) async fn send(heartbeat: Option<Heartbeat>, observed: &Observed) -> I
             continue;
         }
         last = Some(Instant::now());
-        let sent = ping(&url).await;
+        let sent = ping(url.expose()).await;
         observed.heartbeats.note(&sent);
         match sent {
             Ok(()) => tracing::debug!("heartbeat sent"),

@@ -8,7 +8,7 @@
 //! | keeping databases replicated | `daemon`, `connect` |
 //! | what can be seen of it meanwhile | `http`, `heartbeat`, `systemd` |
 //! | what can be asked of it meanwhile | `socket`, `mcp` |
-//! | the process around it | `logging`, `signals`, `exec`, `output`, `progress`, `memory` |
+//! | the process around it | `logging`, `signals`, `exec`, `orphans`, `output`, `progress`, `memory` |
 
 mod args;
 mod argv;
@@ -25,6 +25,7 @@ mod logging;
 mod mcp;
 mod memory;
 mod moment;
+mod orphans;
 mod output;
 mod progress;
 mod signals;
@@ -43,7 +44,9 @@ use error::CliError;
 
 fn main() -> ExitCode {
     memory::prefer_small();
-    match args::parse(std::env::args_os().skip(1)).and_then(run) {
+    let done = args::parse(std::env::args_os().skip(1)).and_then(run);
+    logging::finish();
+    match done {
         Ok(code) => code,
         Err(error) => {
             eprintln!("{}", error.report());

@@ -1,8 +1,11 @@
-//! What the service manager is told, where there is one (`NOTIFY_SOCKET`): that we are ready, alive, and at the end.
+//! What the service manager is told, where there is one (`NOTIFY_SOCKET`): that we are ready, alive, reading the configuration
+//! anew, and at the end.
 //!
 //! Invariant: we are ready once every database that is there has had its first sync, or will have none. A sign of life
-//! is given only by a process that gets on. It only tells: replication does not depend on it.
+//! is given only by a process that gets on. Whoever hears that we reload hears that it is over, whatever came of it. It only
+//! tells: replication does not depend on it.
 
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use sd_notify::NotifyState;
@@ -23,34 +26,47 @@ const SHORTEST_SIGN: Duration = Duration::from_millis(50);
 const TIME: Duration = Duration::from_secs(60);
 
 /// Our side of the conversation.
-pub(crate) struct Systemd(watch::Sender<bool>);
+pub(crate) struct Systemd {
+    ending: watch::Sender<bool>,
+    told: Arc<Mutex<Told>>,
+}
 
 impl Systemd {
     /// Tells what is observed for as long as the runtime lives.
     pub(crate) fn attend(observed: Observed) -> Systemd {
-        let (end, ending) = watch::channel(false);
+        let (ending, end) = watch::channel(false);
+        let told = Arc::default();
         if std::env::var_os("NOTIFY_SOCKET").is_some() {
-            tokio::spawn(tell(observed, ending));
+            tokio::spawn(tell(observed, Arc::clone(&told), end));
         }
-        Systemd(end)
+        Systemd { ending, told }
+    }
+
+    /// From here on the configuration is read anew.
+    pub(crate) fn reloading(&self) {
+        lock(&self.told).reloading();
+    }
+
+    /// That is over; `failure` says why nothing has changed.
+    pub(crate) fn reloaded(&self, failure: Option<&str>) {
+        lock(&self.told).reloaded(failure);
     }
 
     /// From here on we end.
     pub(crate) fn stopping(&self) {
         notify(&[NotifyState::Stopping, NotifyState::Status("uploading what is left")]);
-        self.0.send_replace(true);
+        self.ending.send_replace(true);
     }
 }
 
-async fn tell(observed: Observed, mut ending: watch::Receiver<bool>) {
+async fn tell(observed: Observed, told: Arc<Mutex<Told>>, mut ending: watch::Receiver<bool>) {
     let sign = sd_notify::watchdog_enabled().map_or(SIGN, |limit| (limit / 3).clamp(SHORTEST_SIGN, SIGN));
-    let mut told = Told::default();
     let stopped = |ending: &watch::Receiver<bool>| *ending.borrow() || ending.has_changed().is_err();
     while !stopped(&ending) {
         if let Some(outlook) = look(&observed, sign).await {
-            told.tell(outlook, sign);
+            lock(&told).tell(outlook, sign);
         }
-        let pause = if told.ready { sign } else { LOOK.min(sign) };
+        let pause = if lock(&told).ready { sign } else { LOOK.min(sign) };
         tokio::select! {
             () = sleep(pause) => {}
             _ = ending.changed() => {}
@@ -70,6 +86,11 @@ struct Told {
     alive: Option<Instant>,
 }
 
+fn lock(told: &Mutex<Told>) -> MutexGuard<'_, Told> {
+    // What was said was said, even by one who panicked then.
+    told.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Told {
     fn tell(&mut self, outlook: Outlook, sign: Duration) {
         if self.status != outlook.status {
@@ -86,6 +107,25 @@ impl Told {
                 true => notify(&[NotifyState::Watchdog]),
                 false => notify(&[more_time()]),
             }
+        }
+    }
+
+    /// While we start there is nothing to say: its end would pass for the end of the start.
+    fn reloading(&self) {
+        if self.ready {
+            // The manager waits for the end of this very reload, which it knows by its time.
+            let mut states = vec![NotifyState::Reloading];
+            states.extend(NotifyState::monotonic_usec_now());
+            notify(&states);
+        }
+    }
+
+    /// A failure is the status until there is something else to say.
+    fn reloaded(&self, failure: Option<&str>) {
+        if self.ready {
+            let failure = failure.map(|failure| format!("configuration not reloaded: {failure}"));
+            let status = failure.as_deref().unwrap_or(&self.status).replace('\n', " ");
+            notify(&[NotifyState::Ready, NotifyState::Status(&status)]);
         }
     }
 }

@@ -57,4 +57,4 @@ pub use error::StorageError;
 pub use legacy::{LegacyObject, LegacyPart, LegacyStore};
 pub use limits::{Limits, Rate};
 pub use secret::Secret;
-pub use url::is_url;
+pub use url::{is_url, without_secrets};

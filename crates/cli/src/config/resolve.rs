@@ -8,7 +8,7 @@ use std::time::Duration;
 use walstream_engine::{HistoryOptions, default_meta_path};
 use walstream_ltx::Level;
 use walstream_storage::url::with_scheme;
-use walstream_storage::{Limits, Rate, ReplicaConfig};
+use walstream_storage::{Limits, Rate, ReplicaConfig, Secret, without_secrets};
 
 use super::directory::Directory;
 use super::duration::GoDuration;
@@ -165,7 +165,11 @@ fn address(text: &str) -> Result<Option<Address>, ConfigError> {
 fn heartbeat(root: &RootKeys) -> Result<Option<Heartbeat>, ConfigError> {
     let url = root.heartbeat_url.as_deref().unwrap_or_default();
     if !(url.is_empty() || url.starts_with("http://") || url.starts_with("https://")) {
-        return Err(invalid("heartbeat-url", "heartbeat URL must be a valid HTTP or HTTPS URL", url));
+        return Err(invalid(
+            "heartbeat-url",
+            "heartbeat URL must be a valid HTTP or HTTPS URL",
+            without_secrets(url),
+        ));
     }
     let mut interval = Heartbeat::INTERVAL;
     let minute = Duration::from_secs(60);
@@ -175,7 +179,7 @@ fn heartbeat(root: &RootKeys) -> Result<Option<Heartbeat>, ConfigError> {
         valid.ok_or_else(|| invalid(field, "heartbeat interval must be at least 1 minute", d))
     };
     set(&mut interval, root.heartbeat_interval.map(long_enough))?;
-    Ok((!url.is_empty()).then(|| Heartbeat { url: url.to_owned(), interval }))
+    Ok((!url.is_empty()).then(|| Heartbeat { url: Secret::new(url), interval }))
 }
 
 /// Keys of version 0.3, each with what replaces it.

@@ -65,7 +65,7 @@ dbs:
     assert_eq!(config.exec.as_deref(), Some("myapp -v"));
     assert_eq!(config.addr.as_ref().map(ToString::to_string).as_deref(), Some(":9090"));
     assert_eq!(config.mcp_addr.as_ref().map(ToString::to_string).as_deref(), Some("127.0.0.1:3001"));
-    let heartbeat = config.heartbeat.as_ref().map(|heartbeat| (heartbeat.url.as_str(), heartbeat.interval));
+    let heartbeat = config.heartbeat.as_ref().map(|heartbeat| (heartbeat.url.expose(), heartbeat.interval));
     assert_eq!(heartbeat, Some(("https://example.com/ping", Duration::from_secs(60))));
     assert_eq!(config.shutdown.timeout, Duration::ZERO);
     assert_eq!(config.warnings, Vec::<String>::new());

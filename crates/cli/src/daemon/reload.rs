@@ -11,17 +11,19 @@ use crate::config::{DatabaseConfig, Entries};
 use crate::error::CliError;
 use crate::http::Observed;
 use crate::signals::Signals;
+use crate::systemd::Systemd;
 
 /// What a daemon was started with, as far as it takes a restart to change it: each key with its value.
 pub(super) struct Fixed([(&'static str, String); 7]);
 
 impl Fixed {
     pub(super) fn of(job: &Job) -> Self {
+        let heartbeat = job.heartbeat.as_ref().map(|heartbeat| (heartbeat.url.expose(), heartbeat.interval));
         Fixed([
             ("exec", format!("{:?}", job.exec)),
             ("addr", format!("{:?}", job.addr)),
             ("mcp-addr", format!("{:?}", job.mcp)),
-            ("heartbeat-url", format!("{:?}", job.heartbeat)),
+            ("heartbeat-url", format!("{heartbeat:?}")),
             ("socket", format!("{:?}", job.socket)),
             ("logging", format!("{:?}", job.logging)),
             ("shutdown-sync-timeout", format!("{:?}", job.shutdown)),
@@ -38,31 +40,38 @@ impl Fixed {
 pub(super) async fn follow(
     started: (Entries, Vec<DatabaseConfig>),
     fixed: Fixed,
-    reread: Option<Reread>,
+    mut reread: Option<(Signals, Reread)>,
     roster: &Roster,
-    observed: &Observed,
+    (observed, systemd): (&Observed, &Systemd),
 ) -> Infallible {
     let (entries, databases) = started;
     let mut directories = Box::pin(directories::follow(entries, roster, databases));
-    let mut hangups = reread.as_ref().and_then(|_| Signals::hangup().ok());
     loop {
-        tokio::select! {
+        let reread = tokio::select! {
             never = &mut directories => match never {},
-            () = next(&mut hangups) => {}
-        }
-        let Some(reread) = &reread else { continue };
+            reread = asked(&mut reread) => reread,
+        };
+        systemd.reloading();
         match reload(reread, &fixed, roster, observed).await {
             Ok((entries, databases)) => {
                 directories = Box::pin(directories::follow(entries, roster, databases));
+                systemd.reloaded(None);
             }
-            Err(error) => tracing::error!(%error, "configuration not reloaded, everything stays as it is"),
+            Err(error) => {
+                tracing::error!(%error, "configuration not reloaded, everything stays as it is");
+                systemd.reloaded(Some(&error.to_string()));
+            }
         }
     }
 }
 
-async fn next(hangups: &mut Option<Signals>) {
-    match hangups {
-        Some(hangups) => drop(hangups.next().await),
+/// Waits for SIGHUP.
+async fn asked(reread: &mut Option<(Signals, Reread)>) -> &Reread {
+    match reread {
+        Some((hangups, reread)) => {
+            hangups.next().await;
+            reread
+        }
         None => std::future::pending().await,
     }
 }

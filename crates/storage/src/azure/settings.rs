@@ -8,6 +8,7 @@ use ::url::Url;
 use super::credentials::Credentials;
 use crate::config::AzureConfig;
 use crate::error::StorageError;
+use crate::url::without_secrets;
 
 const ACCOUNT: &str = "AZURE_STORAGE_ACCOUNT_NAME";
 
@@ -67,15 +68,17 @@ fn parse_endpoint(endpoint: &str) -> Result<String, StorageError> {
     let text = if endpoint.contains("://") { endpoint.to_owned() } else { format!("https://{endpoint}") };
     let wrong = |reason: &str| {
         invalid(format!(
-            "invalid Azure endpoint {endpoint:?}: {reason}; expected something like \
-             https://ACCOUNT.blob.core.windows.net or http://127.0.0.1:10000/devstoreaccount1"
+            "invalid Azure endpoint {:?}: {reason}; expected something like \
+             https://ACCOUNT.blob.core.windows.net or http://127.0.0.1:10000/devstoreaccount1",
+            without_secrets(endpoint)
         ))
     };
     let url = Url::parse(&text).map_err(|error| wrong(&error.to_string()))?;
     if !matches!(url.scheme(), "http" | "https") {
         return Err(wrong("only http and https are possible"));
     }
-    if url.query().is_some() || url.fragment().is_some() || !url.username().is_empty() {
+    let has_login = !url.username().is_empty() || url.password().is_some();
+    if url.query().is_some() || url.fragment().is_some() || has_login {
         return Err(wrong("only scheme, host, port and path are possible"));
     }
     Ok(url.as_str().trim_end_matches('/').to_owned())

@@ -10,6 +10,8 @@ mod servers;
 
 use std::path::Path;
 
+use crate::url::without_secrets;
+
 pub use file::{FileAccess, FileConfig};
 pub use objects::{AzureConfig, GcsConfig, OssConfig};
 pub use s3::S3Config;
@@ -42,7 +44,7 @@ pub enum ReplicaConfig {
 pub struct Place {
     /// The kind of store.
     pub kind: &'static str,
-    /// Which server, account or region, as far as it was said.
+    /// Which server, account or region, as far as it was said, without secrets.
     pub server: String,
     /// The bucket or container, where the store has them.
     pub bucket: String,
@@ -87,7 +89,7 @@ impl ReplicaConfig {
             ReplicaConfig::Nats(nats) => (text(&nats.url), text(&nats.bucket), text(&nats.path)),
             ReplicaConfig::Oss(oss) => (text(&oss.endpoint), text(&oss.bucket), text(&oss.path)),
         };
-        Place { kind: self.kind(), server, bucket, path }
+        Place { kind: self.kind(), server: without_secrets(&server), bucket, path }
     }
 
     /// The replica of a database that lies at `relative` below what this replica is for.

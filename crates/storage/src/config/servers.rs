@@ -49,7 +49,7 @@ pub struct NatsConfig {
     /// Where in the object store; the top unless it is shared by several databases.
     pub path: Option<String>,
     /// A user's JWT, which goes with `seed`.
-    pub jwt: Option<String>,
+    pub jwt: Option<Secret>,
     /// The private key that goes with `jwt` or `nkey`.
     pub seed: Option<Secret>,
     /// A file with both, as `nsc` writes it.

@@ -22,6 +22,7 @@ use crate::config::GcsConfig;
 use crate::error::StorageError;
 use crate::in_use::InUse;
 use crate::layout::Layout;
+use crate::url::without_secrets;
 use credentials::Credentials;
 
 /// Where an emulator listens, as Google's own libraries know it.
@@ -90,7 +91,8 @@ fn server_at(setting: &str, host: &str, scheme: &str) -> Result<String, StorageE
     let url = Url::parse(&text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
     let url = url.ok_or_else(|| {
         StorageError::Config(format!(
-            "invalid {setting} {host:?} of a GCS replica; expected something like {scheme}://HOST:PORT"
+            "invalid {setting} {:?} of a GCS replica; expected something like {scheme}://HOST:PORT",
+            without_secrets(host)
         ))
     })?;
     Ok(url.origin().ascii_serialization())

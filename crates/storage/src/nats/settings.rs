@@ -13,6 +13,7 @@ use crate::config::NatsConfig;
 use crate::error::StorageError;
 use crate::secret::Secret;
 use crate::trust;
+use crate::url::without_secrets;
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 const DEFAULT_RECONNECT_WAIT: Duration = Duration::from_secs(2);
@@ -49,7 +50,8 @@ impl Settings {
         let url = config.url.as_deref().unwrap_or("nats://127.0.0.1:4222");
         let parse = |text: &str| {
             text.trim().parse().map_err(|error| {
-                let message = format!("invalid NATS server {text:?}: {error}; expected nats://HOST:PORT");
+                let server = without_secrets(text);
+                let message = format!("invalid NATS server {server:?}: {error}; expected nats://HOST:PORT");
                 StorageError::Config(message)
             })
         };
@@ -110,8 +112,9 @@ impl Login {
         let alone = |one: &str, other: &str| Err(StorageError::Config(format!("nats: {one} needs {other}")));
         Ok(match (config.jwt, config.creds, config.nkey, config.seed) {
             (Some(jwt), _, _, Some(seed)) => Login::Credentials(Secret::new(format!(
-                "-----BEGIN NATS USER JWT-----\n{jwt}\n------END NATS USER JWT------\n\n\
+                "-----BEGIN NATS USER JWT-----\n{}\n------END NATS USER JWT------\n\n\
                  -----BEGIN USER NKEY SEED-----\n{}\n------END USER NKEY SEED------\n",
+                jwt.expose(),
                 seed.expose()
             ))),
             (Some(_), None, _, None) => return alone("jwt", "seed"),
@@ -202,8 +205,9 @@ mod tests {
     #[test]
     fn half_a_login_is_refused() {
         let said = || Some("x".to_owned());
+        let secret = || Some(Secret::new("x"));
         for (config, expected) in [
-            (NatsConfig { jwt: said(), ..NatsConfig::default() }, "nats: jwt needs seed"),
+            (NatsConfig { jwt: secret(), ..NatsConfig::default() }, "nats: jwt needs seed"),
             (NatsConfig { nkey: said(), ..NatsConfig::default() }, "nats: nkey needs seed"),
             (
                 NatsConfig { seed: Some(Secret::new("x")), ..NatsConfig::default() },

@@ -18,6 +18,7 @@ use crate::error::StorageError;
 use crate::providers::{AMAZON, Provider, provider_of};
 use crate::secret::Secret;
 use crate::trust;
+use crate::url::without_secrets;
 
 /// Amazon's least size of a part that is not the last.
 const MIN_PART_SIZE: u64 = 5 << 20;
@@ -156,7 +157,8 @@ fn parse_endpoint(endpoint: &str) -> Result<Url, StorageError> {
     let text = if endpoint.contains("://") { endpoint.to_owned() } else { format!("https://{endpoint}") };
     let wrong = |reason: &str| {
         invalid(format!(
-            "invalid S3 endpoint {endpoint:?}: {reason}; expected something like https://s3.example.com"
+            "invalid S3 endpoint {:?}: {reason}; expected something like https://s3.example.com",
+            without_secrets(endpoint)
         ))
     };
     let url = Url::parse(&text).map_err(|error| wrong(&error.to_string()))?;
@@ -166,7 +168,8 @@ fn parse_endpoint(endpoint: &str) -> Result<Url, StorageError> {
     if url.host_str().is_none_or(str::is_empty) {
         return Err(wrong("no host"));
     }
-    if url.query().is_some() || url.fragment().is_some() || !url.username().is_empty() {
+    let has_login = !url.username().is_empty() || url.password().is_some();
+    if url.query().is_some() || url.fragment().is_some() || has_login {
         return Err(wrong("only scheme, host, port and path are possible"));
     }
     Ok(url)

@@ -8,6 +8,7 @@ use russh::keys::PublicKey;
 use crate::config::SftpConfig;
 use crate::error::StorageError;
 use crate::secret::Secret;
+use crate::url::without_secrets;
 
 const DEFAULT_PORT: u16 = 22;
 /// How long a server may say nothing at all while answers are due.
@@ -97,7 +98,10 @@ impl Settings {
 
 /// `HOST`, `HOST:PORT`, `[ADDRESS]`, `[ADDRESS]:PORT` or a bare IPv6 address.
 fn split_port(text: &str) -> Result<(String, u16), StorageError> {
-    let bad = || StorageError::Config(format!("invalid host {text:?} for sftp: expected HOST or HOST:PORT"));
+    let bad = || {
+        let shown = without_secrets(text);
+        StorageError::Config(format!("invalid host {shown:?} for sftp: expected HOST or HOST:PORT"))
+    };
     let (host, port) = match text.strip_prefix('[') {
         Some(rest) => {
             let (host, port) = rest.split_once(']').ok_or_else(bad)?;
@@ -107,7 +111,8 @@ fn split_port(text: &str) -> Result<(String, u16), StorageError> {
         None => text.split_once(':').map_or((text, None), |(host, port)| (host, Some(port))),
     };
     let port = port.map_or(Ok(DEFAULT_PORT), |port| port.parse().map_err(|_| bad()))?;
-    if host.is_empty() || port == 0 { Err(bad()) } else { Ok((host.to_owned(), port)) }
+    // A login has keys of its own.
+    if host.is_empty() || host.contains('@') || port == 0 { Err(bad()) } else { Ok((host.to_owned(), port)) }
 }
 
 fn parse_host_key(line: &str) -> Result<PublicKey, StorageError> {
@@ -144,7 +149,7 @@ mod tests {
             let settings = resolve(SftpConfig { host: Some(host.into()), ..SftpConfig::default() }).unwrap();
             assert_eq!((settings.server().as_str(), settings.url().as_str()), (server, url));
         }
-        for host in ["", "h:port", "h:0", ":22", "[::1", "[::1]x"] {
+        for host in ["", "me@h", "me:secret@h:22", "h:port", "h:0", ":22", "[::1", "[::1]x"] {
             assert!(
                 resolve(SftpConfig { host: Some(host.into()), ..SftpConfig::default() }).is_err(),
                 "{host}"

@@ -50,14 +50,21 @@ impl FromStr for ReplicaConfig {
 
 const SCHEMES: &str = "file, s3, gs, abs, sftp, webdav, webdavs, nats and oss";
 
-/// The URL without its query and without user information, both of which may hold secrets, and what is wrong with it.
+/// A URL, or a server without a scheme, without its query and without user information, both of which may hold secrets.
+/// What cannot be told apart is left out.
+pub fn without_secrets(url: &str) -> String {
+    let shown = url.split(['?', '#']).next().unwrap_or_default();
+    let (scheme, rest) = shown.split_once("://").unwrap_or(("", shown));
+    match rest.rsplit_once('@') {
+        None => shown.to_owned(),
+        Some((_, place)) if scheme.is_empty() => format!("***@{place}"),
+        Some((_, place)) => format!("{scheme}://***@{place}"),
+    }
+}
+
+/// What is wrong with a URL, without its secrets.
 fn bad(url: &str, reason: &str) -> StorageError {
-    let shown = url.split('?').next().unwrap_or_default();
-    let shown = match (shown.split_once("://"), shown.rsplit_once('@')) {
-        (Some((scheme, _)), Some((_, place))) => format!("{scheme}://***@{place}"),
-        _ => shown.to_owned(),
-    };
-    StorageError::Config(format!("invalid replica URL {shown:?}: {reason}"))
+    StorageError::Config(format!("invalid replica URL {:?}: {reason}", without_secrets(url)))
 }
 
 /// Turns `%41` into `A`; `None` if an escape is broken or the result is not UTF-8.
@@ -81,6 +88,19 @@ pub(crate) fn percent_decode(text: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn users_and_queries_are_not_shown() {
+        for (url, shown) in [
+            ("https://host:9000/a/b", "https://host:9000/a/b"),
+            ("https://me:p@ss/word@host/a?sig=x#y", "https://***@host/a"),
+            ("me:secret@host:22", "***@host:22"),
+            ("https://:secret@host", "https://***@host"),
+            ("host?sig=x", "host"),
+        ] {
+            assert_eq!(without_secrets(url), shown);
+        }
+    }
 
     #[test]
     fn a_wrong_url_says_what_is_wrong_without_its_query() {

@@ -54,7 +54,7 @@ fn program(map: &mut Map, config: &Config) {
         map.text("mcp-addr", addr);
     }
     if let Some(Heartbeat { url, interval }) = &config.heartbeat {
-        map.text("heartbeat-url", replica::without_password(url));
+        map.text("heartbeat-url", server_of(url.expose()));
         map.duration("heartbeat-interval", *interval);
     }
     let mut socket = Map::default();
@@ -66,17 +66,28 @@ fn program(map: &mut Map, config: &Config) {
     map.add("socket", Yaml::Map(socket));
     let mut logging = Map::default();
     logging.plain("level", config.logging.level);
-    logging.plain(
-        "type",
-        match config.logging.format {
-            LogFormat::Text => "text",
-            LogFormat::Json => "json",
-            LogFormat::Pretty => "pretty",
-        },
-    );
+    // Where nothing is said, it depends on where the log goes.
+    if let Some(format) = config.logging.format {
+        logging.plain(
+            "type",
+            match format {
+                LogFormat::Text => "text",
+                LogFormat::Json => "json",
+                LogFormat::Pretty => "pretty",
+            },
+        );
+    }
     logging.plain("stderr", config.logging.stderr);
     logging.plain("source", config.logging.source);
     map.add("logging", Yaml::Map(logging));
+}
+
+/// Where a URL leads, without what is a secret of it: everything else.
+fn server_of(url: &str) -> String {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("https", ""));
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    format!("{scheme}://{host}/***")
 }
 
 fn history(map: &mut Map, history: &HistoryOptions) {

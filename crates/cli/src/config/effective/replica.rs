@@ -5,6 +5,7 @@ use std::fmt::Display;
 
 use walstream_storage::{
     AzureConfig, GcsConfig, NatsConfig, OssConfig, ReplicaConfig, S3Config, SftpConfig, WebDavConfig,
+    without_secrets,
 };
 
 use super::super::duration::GoDuration;
@@ -45,7 +46,7 @@ impl Keys {
             ReplicaConfig::Gcs(GcsConfig { bucket, path, endpoint }) => {
                 self.text("bucket", bucket.as_ref());
                 self.text("path", path.as_ref());
-                self.text("endpoint", endpoint.as_ref());
+                self.text("endpoint", endpoint.as_deref().map(without_secrets));
             }
             ReplicaConfig::Azure(azure) => self.azure(azure),
             ReplicaConfig::Oss(oss) => self.oss(oss),
@@ -79,7 +80,7 @@ impl Keys {
         self.text("bucket", s3.bucket.as_ref());
         self.text("path", s3.path.as_ref());
         self.text("region", s3.region.as_ref());
-        self.text("endpoint", s3.endpoint.as_ref());
+        self.text("endpoint", s3.endpoint.as_deref().map(without_secrets));
         self.plain("force-path-style", s3.force_path_style);
         self.text("access-key-id", s3.access_key_id.as_ref());
         self.text("secret-access-key", s3.secret_access_key.as_ref());
@@ -105,14 +106,14 @@ impl Keys {
         self.text("account-name", azure.account_name.as_ref());
         self.text("account-key", azure.account_key.as_ref());
         self.text("sas-token", azure.sas_token.as_ref());
-        self.text("endpoint", azure.endpoint.as_ref());
+        self.text("endpoint", azure.endpoint.as_deref().map(without_secrets));
     }
 
     fn oss(&mut self, oss: &OssConfig) {
         self.text("bucket", oss.bucket.as_ref());
         self.text("path", oss.path.as_ref());
         self.text("region", oss.region.as_ref());
-        self.text("endpoint", oss.endpoint.as_ref());
+        self.text("endpoint", oss.endpoint.as_deref().map(without_secrets));
         self.text("access-key-id", oss.access_key_id.as_ref());
         self.text("secret-access-key", oss.secret_access_key.as_ref());
         self.plain("part-size", oss.part_size);
@@ -149,7 +150,7 @@ fn nats_keys(keys: &mut Keys, nats: &NatsConfig) {
     keys.text("password", nats.password.as_ref());
     keys.text("token", nats.token.as_ref());
     keys.text("creds", nats.creds.as_ref().map(|path| path.display()));
-    keys.text("jwt", nats.jwt.as_ref().map(|_| "***"));
+    keys.text("jwt", nats.jwt.as_ref());
     keys.text("seed", nats.seed.as_ref());
     keys.text("nkey", nats.nkey.as_ref());
     keys.plain("tls", nats.tls);

@@ -59,7 +59,7 @@ pub(super) fn nats(url: NatsConfig, layers: Layers<'_>) -> Result<NatsConfig, Co
         url: url.url.or_else(|| Some("nats://127.0.0.1:4222".to_owned())),
         bucket: pick!(layers, url.bucket, bucket),
         path: url.path,
-        jwt: pick!(layers, None, jwt),
+        jwt: secret(pick!(layers, None, jwt)),
         seed: secret(pick!(layers, None, seed)),
         creds: path(pick!(layers, None, creds))?,
         nkey: pick!(layers, None, nkey),
