@@ -24,6 +24,7 @@ mod heartbeat;
 mod idle;
 mod journal_mode;
 mod local_state;
+mod log;
 mod lost_commit;
 mod ltx_files;
 mod metrics;
