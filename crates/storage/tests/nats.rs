@@ -203,7 +203,7 @@ async fn nats_signed_tokens_let_in_from_a_file_or_from_the_configuration() {
     let first = client(by_file);
     put(&*first, range(1, 1), "x").await.unwrap();
     let login = |seed: String| NatsConfig {
-        jwt: Some(authority.user_token()),
+        jwt: Some(Secret::new(authority.user_token())),
         seed: Some(Secret::new(seed)),
         ..config(&server)
     };
