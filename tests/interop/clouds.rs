@@ -1,17 +1,13 @@
 //! Google Cloud Storage and Azure Blob Storage: the programs take turns with one configuration file.
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::Path;
 
-use walstream_test_support::compare::{assert_rows, assert_same_pages, assert_sound, rows};
 use walstream_test_support::golden::{Golden, sha256};
 use walstream_test_support::replica::files_below;
-use walstream_test_support::{App, Azurite, Gcs, Program, wait_until};
+use walstream_test_support::{Azurite, Gcs};
 
-use crate::{litestream, walstream};
-
-const DEADLINE: Duration = Duration::from_secs(60);
+use crate::site::Site;
 
 /// A server with an empty bucket.
 enum Cloud {
@@ -35,11 +31,12 @@ impl Cloud {
         }
     }
 
-    /// The program, let into the cloud.
-    fn admit(&self, program: Program) -> Program {
+    /// The database whose replica is there.
+    fn site(&self) -> Site<'_> {
+        let site = Site::by_config(&self.replica(), || self.txids());
         match self {
-            Cloud::Google(gcs) => program.with(gcs.environment()),
-            Cloud::Azure(_) => program.with(Azurite::environment()),
+            Cloud::Google(gcs) => site.with(gcs.environment()),
+            Cloud::Azure(_) => site.with(Azurite::environment()),
         }
     }
 
@@ -68,131 +65,52 @@ impl Cloud {
             }
         }
     }
-
-    fn newest_txid(&self) -> u64 {
-        self.txids().last().copied().unwrap_or(0)
-    }
-}
-
-/// A database, its replica in a cloud, and the configuration file that says so.
-struct Shop {
-    cloud: Cloud,
-    app: App,
-    config: PathBuf,
-}
-
-impl Shop {
-    fn open(cloud: Cloud, folder: &Path) -> Shop {
-        let app = App::open(folder.join("shop.db"));
-        let config = folder.join("config.yml");
-        let dbs = format!("dbs: [{{path: {}, replica: {}}}]\n", app.path().display(), cloud.replica());
-        fs::write(&config, dbs).unwrap();
-        Shop { cloud, app, config }
-    }
-
-    /// The program runs, the application commits, each commit reaches the replica, the program stops.
-    fn work_under(&self, program: &Program) {
-        let daemon = program.replicate_config(&self.config);
-        for size in [50, 1, 20] {
-            let before = self.cloud.newest_txid();
-            self.app.sell(size, 400);
-            self.app.execute("UPDATE item SET name = name || '+' WHERE id % 9 = 2");
-            wait_until("the replica grows", DEADLINE, || self.cloud.newest_txid() > before);
-        }
-        self.app.sell(5, 100);
-        daemon.stop();
-    }
-
-    fn restore(&self, program: &Program, output: &Path, flags: &[&str]) {
-        let config =
-            ["restore", "-config", self.config.to_str().unwrap(), "-o", output.to_str().unwrap(), "-force"];
-        let database = self.app.path().to_str().unwrap();
-        program.run(config.iter().chain(flags).chain([&database])).success();
-    }
-}
-
-/// litestream → walstream → litestream → walstream. Whoever ran last, both restore the latest state after each
-/// hand-over, and at the end the state at every earlier hand-over.
-fn programs_take_turns(cloud: Cloud) {
-    let folder = tempfile::tempdir().unwrap();
-    let (litestream, walstream) = (cloud.admit(litestream()), cloud.admit(walstream()));
-    let shop = Shop::open(cloud, folder.path());
-    let output = folder.path().join("restored.db");
-    let mut hand_overs = Vec::new();
-    for program in [&litestream, &walstream, &litestream, &walstream] {
-        shop.work_under(program);
-        hand_overs.push((format!("{:016x}", shop.cloud.newest_txid()), rows(shop.app.path())));
-        for reader in [&litestream, &walstream] {
-            shop.restore(reader, &output, &[]);
-            assert_same_pages(shop.app.path(), &output);
-            assert_sound(&output);
-        }
-    }
-    for reader in [&litestream, &walstream] {
-        for (txid, rows) in &hand_overs {
-            shop.restore(reader, &output, &["-txid", txid]);
-            assert_rows(rows, &output);
-        }
-    }
-}
-
-/// Every state that walstream wrote is the same to both.
-fn litestream_restores_what_walstream_wrote(cloud: Cloud) {
-    let folder = tempfile::tempdir().unwrap();
-    let (litestream, walstream) = (cloud.admit(litestream()), cloud.admit(walstream()));
-    let shop = Shop::open(cloud, folder.path());
-    // Large enough for several parts.
-    shop.app.sell(30, 1_000_000);
-    shop.work_under(&walstream);
-    let (ours, theirs) = (folder.path().join("by-walstream.db"), folder.path().join("by-litestream.db"));
-    for txid in shop.cloud.txids() {
-        let txid = format!("{txid:016x}");
-        shop.restore(&walstream, &ours, &["-txid", &txid]);
-        shop.restore(&litestream, &theirs, &["-txid", &txid]);
-        assert!(fs::read(&ours).unwrap() == fs::read(&theirs).unwrap(), "TXID {txid} differs");
-        assert_sound(&theirs);
-    }
 }
 
 /// What Litestream 0.3 left is found beside nothing newer, and restored. (Litestream 0.5 does so from directories and
 /// S3 only.)
-fn a_replica_of_version_03_is_restored(cloud: Cloud) {
-    let folder = tempfile::tempdir().unwrap();
-    let walstream = cloud.admit(walstream());
-    let shop = Shop::open(cloud, folder.path());
-    let output = folder.path().join("restored.db");
+fn a_replica_of_version_03_is_restored(cloud: &Cloud) {
     let golden = Golden::copy("v3-a");
-    shop.cloud.fill(&golden.replica());
-    shop.restore(&walstream, &output, &[]);
+    cloud.fill(&golden.replica());
+    let site = cloud.site();
+    let output = site.folder.path().join("restored.db");
+    site.restore(&site.walstream(), &output, &[]);
     assert_eq!(sha256(&output), golden.final_sha256().unwrap());
+}
+
+/// The same in several parts.
+fn litestream_restores_what_walstream_wrote(cloud: &Cloud) {
+    let site = cloud.site();
+    site.app.sell(30, 1_000_000);
+    site.litestream_restores_what_walstream_wrote();
 }
 
 #[test]
 fn version_03_on_google_cloud_storage() {
-    a_replica_of_version_03_is_restored(Cloud::Google(Gcs::start()));
+    a_replica_of_version_03_is_restored(&Cloud::Google(Gcs::start()));
 }
 
 #[test]
 fn version_03_on_azure() {
-    a_replica_of_version_03_is_restored(Cloud::Azure(Azurite::start()));
+    a_replica_of_version_03_is_restored(&Cloud::Azure(Azurite::start()));
 }
 
 #[test]
 fn take_over_on_google_cloud_storage() {
-    programs_take_turns(Cloud::Google(Gcs::start()));
+    Cloud::Google(Gcs::start()).site().programs_take_turns(|_| {});
 }
 
 #[test]
 fn take_over_on_azure() {
-    programs_take_turns(Cloud::Azure(Azurite::start()));
+    Cloud::Azure(Azurite::start()).site().programs_take_turns(|_| {});
 }
 
 #[test]
 fn walstream_to_litestream_on_google_cloud_storage() {
-    litestream_restores_what_walstream_wrote(Cloud::Google(Gcs::start()));
+    litestream_restores_what_walstream_wrote(&Cloud::Google(Gcs::start()));
 }
 
 #[test]
 fn walstream_to_litestream_on_azure() {
-    litestream_restores_what_walstream_wrote(Cloud::Azure(Azurite::start()));
+    litestream_restores_what_walstream_wrote(&Cloud::Azure(Azurite::start()));
 }

@@ -10,6 +10,7 @@ mod mcp;
 mod merged;
 mod nats;
 mod sftp;
+mod site;
 mod take_over;
 
 use walstream_test_support::Program;

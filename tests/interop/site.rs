@@ -1,0 +1,136 @@
+//! A database with its replica somewhere, and what both programs do there.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tempfile::TempDir;
+use walstream_test_support::compare::{assert_rows, assert_same_pages, assert_sound, rows};
+use walstream_test_support::{App, Daemon, Program, wait_until};
+
+use crate::{litestream, walstream};
+
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// How the programs are told where the replica is.
+enum Told {
+    Url(String),
+    Config(PathBuf),
+}
+
+/// The database, its replica, and how the programs are let in.
+pub(crate) struct Site<'a> {
+    pub(crate) app: App,
+    pub(crate) folder: TempDir,
+    told: Told,
+    environment: Vec<(&'static str, String)>,
+    /// The last TXID of every file of the replica, in order, each once.
+    txids: Box<dyn Fn() -> Vec<u64> + 'a>,
+}
+
+impl<'a> Site<'a> {
+    /// Both programs are given a URL.
+    pub(crate) fn by_url(url: String, txids: impl Fn() -> Vec<u64> + 'a) -> Site<'a> {
+        let folder = tempfile::tempdir().unwrap();
+        let app = App::open(folder.path().join("shop.db"));
+        Site { app, folder, told: Told::Url(url), environment: Vec::new(), txids: Box::new(txids) }
+    }
+
+    /// Both programs are given a configuration file with this section of a replica.
+    pub(crate) fn by_config(replica: &str, txids: impl Fn() -> Vec<u64> + 'a) -> Site<'a> {
+        let site = Site::by_url(String::new(), txids);
+        let config = site.folder.path().join("config.yml");
+        let dbs = format!("dbs:\n  - path: {}\n    replica: {replica}\n", site.app.path().display());
+        fs::write(&config, dbs).unwrap();
+        Site { told: Told::Config(config), ..site }
+    }
+
+    /// Both programs get these variables.
+    pub(crate) fn with(self, environment: impl Into<Vec<(&'static str, String)>>) -> Self {
+        Site { environment: environment.into(), ..self }
+    }
+
+    fn litestream(&self) -> Program {
+        litestream().with(self.environment.clone())
+    }
+
+    pub(crate) fn walstream(&self) -> Program {
+        walstream().with(self.environment.clone())
+    }
+
+    fn newest_txid(&self) -> u64 {
+        (self.txids)().last().copied().unwrap_or(0)
+    }
+
+    fn replicate(&self, program: &Program) -> Daemon {
+        match &self.told {
+            Told::Url(url) => program.replicate(self.app.path(), url),
+            Told::Config(config) => program.replicate_config(config),
+        }
+    }
+
+    /// Restores over whatever is there.
+    pub(crate) fn restore(&self, program: &Program, output: &Path, flags: &[&str]) {
+        let mut arguments = vec!["restore", "-force", "-o", output.to_str().unwrap()];
+        arguments.extend(flags);
+        match &self.told {
+            Told::Url(url) => arguments.push(url),
+            Told::Config(config) => {
+                arguments.extend(["-config", config.to_str().unwrap(), self.app.path().to_str().unwrap()]);
+            }
+        }
+        program.run(arguments).success();
+    }
+
+    /// The program runs, the application commits, each commit reaches the replica, the program stops.
+    fn work_under(&self, program: &Program) {
+        let daemon = self.replicate(program);
+        for size in [50, 1, 20] {
+            let before = self.newest_txid();
+            self.app.sell(size, 400);
+            self.app.execute("UPDATE item SET name = name || '+' WHERE id % 9 = 2");
+            wait_until("the replica grows", DEADLINE, || self.newest_txid() > before);
+        }
+        self.app.sell(5, 100);
+        daemon.stop();
+    }
+
+    /// litestream → walstream → litestream → walstream, and something `between`. Whoever ran last, both restore the
+    /// latest state after each hand-over, and at the end the state at every earlier hand-over.
+    pub(crate) fn programs_take_turns(&self, between: impl Fn(&App)) {
+        let output = self.folder.path().join("restored.db");
+        let programs = [self.litestream(), self.walstream()];
+        let mut hand_overs = Vec::new();
+        for program in programs.iter().chain(&programs) {
+            self.work_under(program);
+            hand_overs.push((format!("{:016x}", self.newest_txid()), rows(self.app.path())));
+            for reader in &programs {
+                self.restore(reader, &output, &[]);
+                assert_same_pages(self.app.path(), &output);
+                assert_sound(&output);
+            }
+            between(&self.app);
+        }
+        for reader in &programs {
+            for (txid, rows) in &hand_overs {
+                self.restore(reader, &output, &["-txid", txid]);
+                assert_rows(rows, &output);
+            }
+        }
+    }
+
+    /// Every state that walstream wrote is the same to both.
+    pub(crate) fn litestream_restores_what_walstream_wrote(&self) {
+        let (ours, theirs) = (self.walstream(), self.litestream());
+        self.work_under(&ours);
+        let [by_ours, by_theirs] =
+            ["by-walstream.db", "by-litestream.db"].map(|name| self.folder.path().join(name));
+        for txid in (self.txids)() {
+            let txid = format!("{txid:016x}");
+            self.restore(&ours, &by_ours, &["-txid", &txid]);
+            self.restore(&theirs, &by_theirs, &["-txid", &txid]);
+            assert!(fs::read(&by_ours).unwrap() == fs::read(&by_theirs).unwrap(), "TXID {txid} differs");
+            assert_sound(&by_theirs);
+        }
+    }
+}
