@@ -4,6 +4,7 @@ use super::{authority, bad};
 use crate::config::{NatsConfig, SftpConfig, WebDavConfig};
 use crate::error::StorageError;
 use crate::layout::clean_path;
+use crate::secret::Secret;
 
 /// The path is absolute, as the peer reads it in a configuration file.
 pub(super) fn parse_sftp(url: &str, rest: &str) -> Result<SftpConfig, StorageError> {
@@ -29,17 +30,23 @@ pub(super) fn parse_webdav(url: &str, scheme: &str, rest: &str) -> Result<WebDav
 }
 
 /// What follows the bucket is a path in it; the peer knows none, so there it is empty. The bucket may be said elsewhere.
+/// A user without a password is a token, as in every client of NATS.
 pub(super) fn parse_nats(url: &str, rest: &str) -> Result<NatsConfig, StorageError> {
     let (authority, path) = authority::split(url, rest)?;
     let clean = clean_path(&path);
     let (bucket, path) = clean.split_once('/').unwrap_or((&clean, ""));
     let host = if authority.host.is_empty() { "127.0.0.1:4222" } else { &authority.host };
+    let (username, token) = match (authority.user, &authority.password) {
+        (Some(token), None) => (None, Some(Secret::new(token))),
+        (user, _) => (user, None),
+    };
     Ok(NatsConfig {
         url: Some(format!("nats://{host}")),
         bucket: Some(bucket.to_owned()).filter(|bucket| !bucket.is_empty()),
         path: Some(path.to_owned()),
-        username: authority.user,
+        username,
         password: authority.password,
+        token,
         ..NatsConfig::default()
     })
 }
@@ -52,7 +59,6 @@ fn named(url: &str, host: String, expected: &str) -> Result<String, StorageError
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::secret::Secret;
 
     #[test]
     fn users_hosts_and_directories_are_found() {
@@ -83,5 +89,16 @@ mod tests {
             assert_eq!(nats.url.as_deref(), Some(url));
             assert_eq!((nats.bucket.as_deref(), nats.path.as_deref()), (Some(bucket), Some(path)));
         }
+    }
+
+    #[test]
+    fn a_nats_user_without_a_password_is_a_token() {
+        let login = |rest| {
+            let nats = parse_nats("", rest).unwrap();
+            (nats.username, nats.password, nats.token)
+        };
+        assert_eq!(login("me:pw@host/b"), (Some("me".to_owned()), Some(Secret::new("pw")), None));
+        assert_eq!(login("t0ken@host/b"), (None, None, Some(Secret::new("t0ken"))));
+        assert_eq!(login("host/b"), (None, None, None));
     }
 }

@@ -55,6 +55,12 @@ pub(super) fn nats(url: NatsConfig, layers: Layers<'_>) -> Result<NatsConfig, Co
     let list = pick!(layers, None, root_cas).map(|list| {
         list.iter().map(|path| expand_path(OsStr::new(path))).collect::<Result<Vec<_>, ConfigError>>()
     });
+    let password = (secret(keys.password.clone()).or(url.password)).or_else(|| secret(root.password.clone()));
+    // With a password from elsewhere it is a user after all.
+    let (user, token) = match (url.token, &password) {
+        (Some(user), Some(_)) => (Some(user.expose().to_owned()), None),
+        (token, _) => (url.username, token),
+    };
     let nats = NatsConfig {
         url: url.url.or_else(|| Some("nats://127.0.0.1:4222".to_owned())),
         bucket: pick!(layers, url.bucket, bucket),
@@ -63,9 +69,9 @@ pub(super) fn nats(url: NatsConfig, layers: Layers<'_>) -> Result<NatsConfig, Co
         seed: secret(pick!(layers, None, seed)),
         creds: path(pick!(layers, None, creds))?,
         nkey: pick!(layers, None, nkey),
-        username: pick!(layers, url.username, username),
-        password: (secret(keys.password.clone()).or(url.password)).or_else(|| secret(root.password.clone())),
-        token: secret(pick!(layers, None, token)),
+        username: pick!(layers, user, username),
+        password,
+        token: secret(keys.token.clone()).or(token).or_else(|| secret(root.token.clone())),
         tls: pick!(layers, None, tls),
         root_cas: list.transpose()?,
         client_cert: path(pick!(layers, None, client_cert))?,
