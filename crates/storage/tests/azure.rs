@@ -15,7 +15,7 @@ use walstream_ltx::{Level, Txid};
 use walstream_storage::{
     AzureConfig, PutBody, PutOutcome, ReplicaConfig, Secret, StorageError, TimestampSource, connect,
 };
-use walstream_test_support::Azurite;
+use walstream_test_support::{Answers, Azurite};
 
 /// The endpoint of an Azurite behind a proxy.
 fn behind(proxy: &Proxy) -> String {
@@ -199,4 +199,49 @@ async fn azurite_a_replica_of_version_03_is_found_and_read() {
     let objects = legacy.list_legacy().await.unwrap();
     assert_eq!(objects.iter().map(|object| object.name.as_str()).collect::<Vec<_>>(), [name]);
     assert_eq!(legacy.read_legacy(&objects[0], 3..6).await.unwrap(), "345");
+}
+
+/// The token of the machine's identity, or what the token of a pod is changed for, goes with each request.
+#[tokio::test]
+async fn tokens_of_machines_and_pods_are_used() {
+    let folder = tempfile::tempdir().unwrap();
+    let federated = folder.path().join("token");
+    std::fs::write(&federated, "who-i-am").unwrap();
+    for pod in [false, true] {
+        let azure = Answers::start(&[
+            ("comp=list", "<EnumerationResults><Blobs/></EnumerationResults>"),
+            (
+                "/machine",
+                r#"{"access_token": "t0ken", "expires_on": "4070908800", "resource": "", "token_type": "Bearer"}"#,
+            ),
+            ("/tenant/oauth2/v2.0/token", r#"{"access_token": "t0ken", "expires_in": 3600}"#),
+        ]);
+        let (machine, url) = (format!("{}/machine", azure.url()), azure.url());
+        let variables = match pod {
+            false => vec![("IDENTITY_ENDPOINT", machine.as_str())],
+            true => vec![
+                ("AZURE_FEDERATED_TOKEN_FILE", federated.to_str().unwrap()),
+                ("AZURE_CLIENT_ID", "client"),
+                ("AZURE_TENANT_ID", "tenant"),
+                ("AZURE_AUTHORITY_HOST", &url),
+            ],
+        };
+        for (name, value) in variables {
+            // SAFETY: nobody else in this process reads or writes the environment meanwhile.
+            unsafe { std::env::set_var(name, value) };
+        }
+        let config = AzureConfig {
+            account_name: Some("account".into()),
+            bucket: Some("bkt".into()),
+            endpoint: Some(format!("{url}/account")),
+            ..AzureConfig::default()
+        };
+        connect(&ReplicaConfig::Azure(config)).unwrap().init().await.unwrap();
+        let asked = azure.asked(if pod { "/tenant/oauth2" } else { "/machine" });
+        assert_eq!(asked.len(), 1);
+        let listings = azure.asked("comp=list");
+        assert!(
+            !listings.is_empty() && listings.iter().all(|head| head.contains("authorization: bearer t0ken"))
+        );
+    }
 }

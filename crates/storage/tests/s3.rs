@@ -4,6 +4,7 @@
 
 mod common;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::proxy::{Fault, Proxy};
@@ -11,9 +12,9 @@ use common::strict::{Manners, Strict};
 use common::{TIME, chunks, content, list, put, range, s3};
 use walstream_ltx::{Level, Txid};
 use walstream_storage::{
-    PutBody, PutOutcome, ReplicaConfig, S3Config, StorageError, TimestampSource, connect,
+    PutBody, PutOutcome, ReplicaClient, ReplicaConfig, S3Config, StorageError, TimestampSource, connect,
 };
-use walstream_test_support::Moto;
+use walstream_test_support::{Answers, Moto};
 
 #[tokio::test]
 async fn moto_keys_and_metadata_are_the_peers() {
@@ -343,4 +344,42 @@ async fn moto_without_the_right_to_delete_nothing_is_lost_and_that_is_said() {
     let denied = client.delete(&[(Level::L0, range(1, 1)), (Level::L0, range(2, 2))]).await;
     assert!(matches!(denied, Err(StorageError::Denied { .. })), "{denied:?}");
     assert_eq!(list(&*client, 0).await.len(), 3);
+}
+
+/// A bucket for whoever the environment says that we are.
+fn as_the_environment_says(endpoint: &str, variables: &[(&str, &str)]) -> Arc<dyn ReplicaClient> {
+    for (name, value) in variables {
+        // SAFETY: nobody else in this process reads or writes the environment meanwhile.
+        unsafe { std::env::set_var(name, value) };
+    }
+    let config = S3Config {
+        bucket: Some(Moto::BUCKET.into()),
+        path: Some("db".into()),
+        endpoint: Some(endpoint.into()),
+        ..S3Config::default()
+    };
+    connect(&ReplicaConfig::S3(config)).unwrap()
+}
+
+/// As for a container of ECS or a pod with an identity association: a service beside it hands out keys.
+#[tokio::test]
+async fn moto_keys_of_a_pods_service_are_used() {
+    let (server, folder) = (Moto::start(), tempfile::tempdir().unwrap());
+    let service = Answers::start(&[(
+        "/keys",
+        r#"{"AccessKeyId": "ID", "SecretAccessKey": "S", "Token": "of-the-pod", "Expiration": "2099-01-01T00:00:00Z"}"#,
+    )]);
+    let proxy = Proxy::start(server.address()).await;
+    let token = folder.path().join("token");
+    std::fs::write(&token, "who-i-am").unwrap();
+    let client = as_the_environment_says(
+        &proxy.endpoint(),
+        &[
+            ("AWS_CONTAINER_CREDENTIALS_FULL_URI", &format!("{}/keys", service.url())),
+            ("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", token.to_str().unwrap()),
+        ],
+    );
+    assert_eq!(put(&*client, range(1, 1), "mine").await.unwrap(), PutOutcome::Created);
+    assert!(service.asked("/keys").iter().all(|head| head.contains("authorization: who-i-am")));
+    assert!(proxy.seen("put /bkt/db").iter().all(|head| head.contains("x-amz-security-token: of-the-pod")));
 }

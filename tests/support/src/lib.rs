@@ -6,6 +6,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "used by tests only")]
 
+pub mod answers;
 pub mod app;
 pub mod app_process;
 pub mod azurite;
@@ -33,6 +34,7 @@ pub mod tools;
 pub mod wait;
 pub mod webdav;
 
+pub use answers::Answers;
 pub use app::App;
 pub use app_process::AppProcess;
 pub use azurite::Azurite;

@@ -3,6 +3,7 @@
 //! Invariant: whatever goes wrong on the way, either the whole object is there or nothing is.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use object_store::path::Path;
 use object_store::{
@@ -21,6 +22,9 @@ use crate::timestamp;
 
 /// How often a write is begun again when the store says "conflict" about a name that is free.
 const CONFLICT_TRIES: usize = 3;
+
+/// A server that fails may be silent about what it holds, too.
+const LOOK_WITHIN: Duration = Duration::from_secs(3);
 
 /// What the server says about an object without sending it.
 pub(super) struct Head {
@@ -119,7 +123,8 @@ impl Object {
         failure: StorageError,
         opened: &Opened,
     ) -> Result<PutOutcome, StorageError> {
-        match failure.is_transient() && self.exists(opened).await.unwrap_or(false) {
+        let look = tokio::time::timeout(LOOK_WITHIN, self.exists(opened));
+        match failure.is_transient() && matches!(look.await, Ok(Ok(true))) {
             true => Ok(PutOutcome::AlreadyExists),
             false => Err(failure),
         }

@@ -135,6 +135,7 @@ impl Cloud for Gcs {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use walstream_test_support::Answers;
 
     #[test]
     fn an_emulator_is_found_in_every_spelling() {
@@ -189,6 +190,23 @@ mod tests {
         let tokens = gcs.tokens(gcs.builder(Connector::default())).unwrap();
         let token = tokens.get_credential().await.unwrap();
         assert_eq!(token.bearer.split('.').count(), 3, "header, claims, signature");
+    }
+
+    /// As on a virtual machine, or in a pod with a workload identity.
+    #[tokio::test]
+    async fn the_metadata_server_gives_tokens() {
+        crate::connect::install_tls();
+        let server = Answers::start(&[(
+            "/computeMetadata/v1/instance/service-accounts/default/token",
+            r#"{"access_token": "t0ken", "expires_in": 3600, "token_type": "Bearer"}"#,
+        )]);
+        // SAFETY: nobody else in this process reads or writes the environment meanwhile.
+        unsafe { std::env::set_var("GCE_METADATA_HOST", server.address()) };
+        let config = GcsConfig { bucket: Some("b".into()), ..GcsConfig::default() };
+        let gcs = Gcs::new(&config, &|_| None).unwrap();
+        let tokens = gcs.tokens(gcs.builder(Connector::default())).unwrap();
+        assert_eq!(tokens.get_credential().await.unwrap().bearer, "t0ken");
+        assert!(server.asked("token").iter().all(|head| head.contains("metadata-flavor: google")));
     }
 
     #[test]
