@@ -78,6 +78,20 @@ fn every_state_in_the_list_is_restored_by_its_txid_and_by_its_time() {
 }
 
 #[test]
+fn a_later_snapshot_does_not_make_a_state_younger() {
+    let shop = Shop::replicated(2);
+    let before = shop.list().pop().unwrap();
+    let database = shop.app.path().to_str().unwrap();
+    walstream().run(["replicate", "-once", "-force-snapshot", database, &shop.url()]).success();
+    let newest = shop.list().pop().unwrap();
+    assert!(newest["levels"].as_array().unwrap().contains(&Value::from(9)), "{newest}");
+    assert_eq!((&newest["txid"], &newest["timestamp"]), (&before["txid"], &before["timestamp"]));
+    for flags in [&[][..], &["-txid", newest["txid"].as_str().unwrap()], &["-timestamp", "-0s"]] {
+        assert_eq!(shop.restore(flags)["timestamp"], newest["timestamp"], "{flags:?}");
+    }
+}
+
+#[test]
 fn the_list_is_a_table_for_people() {
     let shop = Shop::replicated(2);
     let table = walstream().run(["restore", "-list", &shop.url()]).success();

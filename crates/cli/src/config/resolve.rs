@@ -209,7 +209,11 @@ fn obsolete(database: &DatabaseKeys) -> Vec<String> {
             of_replica(|r| &r.snapshot_interval),
             "write snapshot.interval, at the top level or of the database",
         ),
-        ("validation-interval", of_replica(|r| &r.validation_interval), "remove it"),
+        (
+            "validation-interval",
+            of_replica(|r| &r.validation_interval),
+            "write validation.interval, at the top level",
+        ),
     ];
     let place = database.path.as_deref().or(database.dir.as_deref()).unwrap_or_default();
     given

@@ -169,7 +169,11 @@ pub(crate) async fn restore_as(
                 lost.push((level, txids));
                 EngineError::Damaged { level, txids, reason }
             }
-            other => return other.map(|restored| Restored { newest, ..restored }),
+            Ok(restored) => {
+                let created_at = captured_at(&client, &listing, &restored).await;
+                return Ok(Restored { newest, created_at, ..restored });
+            }
+            Err(error) => return Err(error),
         };
         let mut others = plan::list(&*client, target).await?;
         others.retain(|file| !lost.contains(&(file.level, file.txids)));
@@ -180,6 +184,18 @@ pub(crate) async fn restore_as(
         };
         tracing::warn!(%error, "restoring from other files that lead to the same state");
     }
+}
+
+/// When the restored state was captured, as [`points`] tells it: a snapshot is as old as the moment at which it was
+/// taken, a file of a lower level that leads to the same state as old as that state.
+async fn captured_at(client: &Arc<dyn ReplicaClient>, listing: &[FileInfo], restored: &Restored) -> Timestamp {
+    let point = points::of_files(listing).into_iter().find(|point| point.txid == restored.txid);
+    let lowest = point.and_then(|point| point.levels.first().copied()).filter(|&level| level < Level::SNAPSHOT);
+    let leads = |file: &&FileInfo| Some(file.level) == lowest && file.txids.max() == restored.txid;
+    let Some(file) = listing.iter().find(leads) else { return restored.created_at };
+    let header = Source::new(Arc::clone(client), file.clone(), Arc::default()).read_header(false).await;
+    // It proves nothing, so that it may be gone or damaged.
+    header.map_or(restored.created_at, |header| header.timestamp.min(restored.created_at))
 }
 
 /// Says of a damaged file which state can be restored without it.
