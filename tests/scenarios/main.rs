@@ -21,6 +21,7 @@ mod full_disk;
 mod grafana;
 mod hang;
 mod heartbeat;
+mod history_of_one;
 mod idle;
 mod journal_mode;
 mod local_state;

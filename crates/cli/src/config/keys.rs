@@ -168,6 +168,12 @@ pub(crate) struct DatabaseKeys {
     pub(crate) max_sync_wal_bytes: Option<i64>,
     pub(crate) restore_if_db_not_exists: bool,
     pub(crate) snapshot: Option<SnapshotKeys>,
+    pub(crate) levels: Option<Vec<LevelKeys>>,
+    pub(crate) retention: Option<RetentionKeys>,
+    pub(crate) l0_retention: Option<GoDuration>,
+    pub(crate) l0_retention_check_interval: Option<GoDuration>,
+    pub(crate) verify_compaction: Option<bool>,
+    pub(crate) validation: Option<ValidationKeys>,
     pub(crate) replica: Option<ReplicaKeys>,
     pub(crate) replicas: Option<Vec<ReplicaKeys>>,
     // Of version 0.3.
@@ -185,7 +191,7 @@ pub(crate) struct LoggingKeys {
     pub(crate) source: bool,
 }
 
-/// One entry of `levels`.
+/// One entry of `levels`, at the top level or of a database.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub(crate) struct LevelKeys {
@@ -200,7 +206,7 @@ pub(crate) struct SnapshotKeys {
     pub(crate) retention: Option<GoDuration>,
 }
 
-/// `retention:`
+/// `retention:`, at the top level or of a database.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub(crate) struct RetentionKeys {
@@ -216,7 +222,7 @@ pub(crate) struct SocketKeys {
     pub(crate) permissions: Option<u32>,
 }
 
-/// `validation:`
+/// `validation:`, at the top level or of a database.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub(crate) struct ValidationKeys {

@@ -10,6 +10,7 @@ mod entries;
 mod error;
 mod expand;
 mod glob;
+mod history;
 mod keys;
 mod parse;
 mod paths;

@@ -6,14 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use walstream_engine::{HistoryOptions, default_meta_path};
-use walstream_ltx::Level;
 use walstream_storage::url::with_scheme;
 use walstream_storage::{Limits, Rate, ReplicaConfig, Secret, without_secrets};
 
 use super::directory::Directory;
 use super::duration::GoDuration;
 use super::entries::{Entries, Entry};
-use super::keys::{DatabaseKeys, LevelKeys, Mark, ReplicaKeys, RootKeys, SnapshotKeys};
+use super::history::HistoryKeys;
+use super::keys::{DatabaseKeys, Mark, ReplicaKeys, RootKeys};
 use super::replica;
 use super::size::Size;
 use super::{
@@ -25,7 +25,7 @@ use crate::logging::LogOptions;
 
 /// Checks everything and fills in defaults.
 pub(super) fn resolve(mut root: RootKeys) -> Result<Config, ConfigError> {
-    let history = history(&root)?;
+    let history = HistoryKeys::from(&root).over(&HistoryOptions::default(), "")?;
     let shutdown = shutdown(&root)?;
     let heartbeat = heartbeat(&root)?;
     let addr = address(root.addr.as_deref().unwrap_or_default())?;
@@ -78,70 +78,24 @@ fn endpoint_of_environment() -> Option<String> {
 }
 
 /// `field: reason (got value)`, as the peer says it.
-fn invalid(field: &str, reason: &str, got: impl std::fmt::Display) -> ConfigError {
+pub(super) fn invalid(field: &str, reason: &str, got: impl std::fmt::Display) -> ConfigError {
     ConfigError::new(format!("{field}: {reason} (got {got})"))
 }
 
-fn positive(field: &str, what: &str, value: GoDuration) -> Result<Duration, ConfigError> {
+pub(super) fn positive(field: &str, what: &str, value: GoDuration) -> Result<Duration, ConfigError> {
     value.positive().ok_or_else(|| invalid(field, &format!("{what} must be greater than 0"), value))
 }
 
-fn not_negative(field: &str, what: &str, value: GoDuration) -> Result<Duration, ConfigError> {
+pub(super) fn not_negative(field: &str, what: &str, value: GoDuration) -> Result<Duration, ConfigError> {
     value.not_negative().ok_or_else(|| invalid(field, &format!("{what} must not be negative"), value))
 }
 
 /// Overwrites a default with a key that was given and is valid.
-fn set<T>(target: &mut T, given: Option<Result<T, ConfigError>>) -> Result<(), ConfigError> {
+pub(super) fn set<T>(target: &mut T, given: Option<Result<T, ConfigError>>) -> Result<(), ConfigError> {
     if let Some(value) = given {
         *target = value?;
     }
     Ok(())
-}
-
-fn history(root: &RootKeys) -> Result<HistoryOptions, ConfigError> {
-    let mut history = HistoryOptions::default();
-    snapshot("snapshot", root.snapshot.as_ref(), &mut history)?;
-    set(
-        &mut history.l0_retention,
-        root.l0_retention.map(|d| not_negative("l0-retention", "l0 retention", d)),
-    )?;
-    let field = "l0-retention-check-interval";
-    set(
-        &mut history.l0_retention_check_interval,
-        root.l0_retention_check_interval.map(|d| positive(field, "l0 retention check interval", d)),
-    )?;
-    set(&mut history.levels, root.levels.as_deref().map(levels))?;
-    if let Some(enabled) = root.retention.as_ref().and_then(|retention| retention.enabled) {
-        history.retention_enabled = enabled;
-    }
-    let validation = root.validation.as_ref().and_then(|validation| validation.interval);
-    let field = "validation.interval";
-    set(&mut history.validation_interval, validation.map(|d| not_negative(field, "validation interval", d)))?;
-    history.verify_compaction = root.verify_compaction.unwrap_or(history.verify_compaction);
-    Ok(history)
-}
-
-fn snapshot(
-    field: &str,
-    keys: Option<&SnapshotKeys>,
-    history: &mut HistoryOptions,
-) -> Result<(), ConfigError> {
-    let Some(keys) = keys else { return Ok(()) };
-    let interval = |d| positive(&format!("{field}.interval"), "snapshot interval", d);
-    let retention = |d| positive(&format!("{field}.retention"), "snapshot retention", d);
-    set(&mut history.snapshot_interval, keys.interval.map(interval))?;
-    set(&mut history.snapshot_retention, keys.retention.map(retention))
-}
-
-fn levels(levels: &[LevelKeys]) -> Result<Vec<Duration>, ConfigError> {
-    if levels.len() > Level::MAX_COMPACTION_LEVELS {
-        let reason = format!("compaction level cannot exceed {}", Level::MAX_COMPACTION_LEVELS);
-        return Err(invalid("levels", &reason, levels.len()));
-    }
-    let interval = |(index, level): (usize, &LevelKeys)| {
-        positive(&format!("levels[{index}].interval"), "compaction interval", level.interval)
-    };
-    levels.iter().enumerate().map(interval).collect()
 }
 
 fn shutdown(root: &RootKeys) -> Result<ShutdownSettings, ConfigError> {
@@ -212,7 +166,7 @@ fn obsolete(database: &DatabaseKeys) -> Vec<String> {
         (
             "validation-interval",
             of_replica(|r| &r.validation_interval),
-            "write validation.interval, at the top level",
+            "write validation.interval, at the top level or of the database",
         ),
     ];
     let place = database.path.as_deref().or(database.dir.as_deref()).unwrap_or_default();
@@ -341,8 +295,8 @@ fn settings(
     history: &HistoryOptions,
 ) -> Result<DatabaseSettings, ConfigError> {
     let name = |key: &str| format!("dbs[{}].{key}", place.display());
-    let mut settings = DatabaseSettings { history: history.clone(), ..DatabaseSettings::default() };
-    snapshot(&name("snapshot"), keys.snapshot.as_ref(), &mut settings.history)?;
+    let history = HistoryKeys::from(keys).over(history, &name(""))?;
+    let mut settings = DatabaseSettings { history, ..DatabaseSettings::default() };
     let monitor = |d| positive(&name("monitor-interval"), "monitor interval", d);
     set(&mut settings.monitor_interval, keys.monitor_interval.map(monitor))?;
     let checkpoint = |d| not_negative(&name("checkpoint-interval"), "checkpoint interval", d);

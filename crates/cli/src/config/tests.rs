@@ -73,6 +73,44 @@ dbs:
 }
 
 #[test]
+fn the_history_of_a_database_wins_key_by_key_over_that_of_all() {
+    let config = config(
+        "
+snapshot: {interval: 6h, retention: 72h}
+levels: [{interval: 1m}, {interval: 10m}]
+l0-retention: 1h
+dbs:
+  - {path: /a, replica: {path: x}}
+  - path: /b
+    snapshot: {retention: 720h}
+    levels: [{interval: 5s}]
+    l0-retention-check-interval: 1s
+    retention: {enabled: false}
+    verify-compaction: true
+    validation: {interval: 24h}
+    replica: {path: y}
+",
+    );
+    let [all, own] = config.databases().unwrap().try_into().unwrap();
+    let hours = |n: u64| Duration::from_secs(3600 * n);
+    let (all, own) = (all.settings.history, own.settings.history);
+    assert_eq!((all.snapshot_interval, all.snapshot_retention), (hours(6), hours(72)));
+    assert_eq!((all.levels.len(), all.l0_retention), (2, hours(1)));
+    assert_eq!(
+        own,
+        HistoryOptions {
+            levels: vec![Duration::from_secs(5)],
+            snapshot_retention: hours(720),
+            l0_retention_check_interval: Duration::from_secs(1),
+            retention_enabled: false,
+            verify_compaction: true,
+            validation_interval: hours(24),
+            ..all
+        }
+    );
+}
+
+#[test]
 fn mistakes_are_answered_in_the_peers_words() {
     let database = |keys: &str| format!("dbs: [{{path: /a, {keys}}}]");
     let replica = |keys: &str| format!("dbs: [{{path: /a, replica: {{{keys}}}}}]");
@@ -103,6 +141,9 @@ fn mistakes_are_answered_in_the_peers_words() {
         database("replica: {path: b}, replicas: [{path: b}]"),
         database("replicas: [{path: b}, {path: c}]"),
         database("replica: {path: b}, snapshot: {interval: 0s}"),
+        database("replica: {path: b}, levels: [{interval: 1m}, {interval: 0s}]"),
+        database("replica: {path: b}, l0-retention: -1s"),
+        database("replica: {path: b}, retention: 72h"),
         database("replica: {path: b}, monitor-interval: 0s"),
         database("replica: {path: b}, min-checkpoint-page-count: 0"),
         replica("path: b, sync-interval: 0s"),

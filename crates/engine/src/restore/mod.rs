@@ -188,11 +188,17 @@ pub(crate) async fn restore_as(
 
 /// When the restored state was captured, as [`points`] tells it: a snapshot is as old as the moment at which it was
 /// taken, a file of a lower level that leads to the same state as old as that state.
-async fn captured_at(client: &Arc<dyn ReplicaClient>, listing: &[FileInfo], restored: &Restored) -> Timestamp {
-    let point = points::of_files(listing).into_iter().find(|point| point.txid == restored.txid);
-    let lowest = point.and_then(|point| point.levels.first().copied()).filter(|&level| level < Level::SNAPSHOT);
-    let leads = |file: &&FileInfo| Some(file.level) == lowest && file.txids.max() == restored.txid;
-    let Some(file) = listing.iter().find(leads) else { return restored.created_at };
+async fn captured_at(
+    client: &Arc<dyn ReplicaClient>,
+    listing: &[FileInfo],
+    restored: &Restored,
+) -> Timestamp {
+    let points = points::of_files(listing);
+    let lowest =
+        points.iter().find(|point| point.txid == restored.txid).and_then(|point| point.levels.first());
+    let leads = |file: &&FileInfo| Some(&file.level) == lowest && file.txids.max() == restored.txid;
+    let lower = listing.iter().find(leads).filter(|file| file.level < Level::SNAPSHOT);
+    let Some(file) = lower else { return restored.created_at };
     let header = Source::new(Arc::clone(client), file.clone(), Arc::default()).read_header(false).await;
     // It proves nothing, so that it may be gone or damaged.
     header.map_or(restored.created_at, |header| header.timestamp.min(restored.created_at))

@@ -91,7 +91,10 @@ fn server_of(url: &str) -> String {
 }
 
 fn history(map: &mut Map, history: &HistoryOptions) {
-    map.add("snapshot", snapshot(history));
+    let mut snapshot = Map::default();
+    snapshot.duration("interval", history.snapshot_interval);
+    snapshot.duration("retention", history.snapshot_retention);
+    map.add("snapshot", Yaml::Map(snapshot));
     let level = |interval: &Duration| {
         let mut level = Map::default();
         level.duration("interval", *interval);
@@ -107,13 +110,6 @@ fn history(map: &mut Map, history: &HistoryOptions) {
     let mut validation = Map::default();
     validation.duration("interval", history.validation_interval);
     map.add("validation", Yaml::Map(validation));
-}
-
-fn snapshot(history: &HistoryOptions) -> Yaml {
-    let mut snapshot = Map::default();
-    snapshot.duration("interval", history.snapshot_interval);
-    snapshot.duration("retention", history.snapshot_retention);
-    Yaml::Map(snapshot)
 }
 
 fn entry_map(entry: &Entry, config: &Config) -> Result<Map, ConfigError> {
@@ -148,7 +144,7 @@ fn directory_keys(map: &mut Map, directory: &Directory) {
 
 fn database_keys(map: &mut Map, settings: &DatabaseSettings) {
     map.plain("restore-if-db-not-exists", settings.restore_if_missing);
-    map.add("snapshot", snapshot(&settings.history));
+    history(map, &settings.history);
     map.duration("monitor-interval", settings.monitor_interval);
     map.duration("busy-timeout", settings.busy_timeout);
     map.duration("checkpoint-interval", settings.checkpoint_interval);
