@@ -1,11 +1,13 @@
 //! What the commands that talk to a daemon have in common.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::only_database;
 use crate::config::SocketSettings;
 use crate::error::CliError;
 use crate::output;
@@ -59,6 +61,27 @@ pub(super) fn positive(seconds: i64) -> Result<Duration, CliError> {
 /// A path for a daemon, which may have another working directory.
 pub(super) fn wire(path: &Path) -> String {
     path.display().to_string()
+}
+
+/// Which database, and of which daemon.
+#[derive(Debug, clap::Args)]
+pub(super) struct DatabaseArgs {
+    #[command(flatten)]
+    pub(super) control: ControlArgs,
+
+    /// How many seconds it may take. Default 30.
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    pub(super) timeout: i64,
+
+    #[arg(hide = true)]
+    database: Vec<OsString>,
+}
+
+impl DatabaseArgs {
+    /// The one path that is given to this command.
+    pub(super) fn path(&self, command: &str) -> Result<PathBuf, CliError> {
+        only_database(&self.database, &format!("walstream {command} /path/to/db"))
+    }
 }
 
 /// What a question about the daemon itself comes with.

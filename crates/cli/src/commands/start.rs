@@ -1,6 +1,6 @@
 //! `walstream start`
 
-use super::turn::TurnArgs;
+use super::control::DatabaseArgs;
 use crate::error::CliError;
 
 /// Begin to replicate a database that was stopped.
@@ -10,7 +10,7 @@ use crate::error::CliError;
 #[command(override_usage = "walstream start [flags] DB_PATH", after_help = EXAMPLES)]
 pub(crate) struct Args {
     #[command(flatten)]
-    turn: TurnArgs,
+    on: DatabaseArgs,
 }
 
 const EXAMPLES: &str = "\
@@ -20,5 +20,5 @@ Examples:
 
 /// Tells the daemon.
 pub(crate) async fn run(args: Args) -> Result<(), CliError> {
-    args.turn.tell("start", "running").await
+    args.on.tell("start", "running").await
 }

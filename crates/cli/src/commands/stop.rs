@@ -1,6 +1,6 @@
 //! `walstream stop`
 
-use super::turn::TurnArgs;
+use super::control::DatabaseArgs;
 use crate::error::CliError;
 
 /// Stop the replication of a database.
@@ -11,7 +11,7 @@ use crate::error::CliError;
 #[command(override_usage = "walstream stop [flags] DB_PATH", after_help = EXAMPLES)]
 pub(crate) struct Args {
     #[command(flatten)]
-    turn: TurnArgs,
+    on: DatabaseArgs,
 }
 
 const EXAMPLES: &str = "\
@@ -21,5 +21,5 @@ Examples:
 
 /// Tells the daemon.
 pub(crate) async fn run(args: Args) -> Result<(), CliError> {
-    args.turn.tell("stop", "stopped").await
+    args.on.tell("stop", "stopped").await
 }

@@ -1,12 +1,10 @@
 //! `walstream sync`
 
-use std::ffi::OsString;
 use std::time::Instant;
 
 use serde::Serialize;
 
-use super::control::{ControlArgs, positive, wire};
-use super::only_database;
+use super::control::{DatabaseArgs, positive, wire};
 use crate::error::CliError;
 use crate::socket::messages::{Done, SyncRequest};
 
@@ -23,14 +21,7 @@ pub(crate) struct Args {
     wait: bool,
 
     #[command(flatten)]
-    control: ControlArgs,
-
-    /// How many seconds it may take. Default 30.
-    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
-    timeout: i64,
-
-    #[arg(hide = true)]
-    database: Vec<OsString>,
+    on: DatabaseArgs,
 }
 
 const EXAMPLES: &str = "\
@@ -51,11 +42,12 @@ struct Report {
 
 /// Tells the daemon.
 pub(crate) async fn run(args: Args) -> Result<(), CliError> {
-    let path = only_database(&args.database, "walstream sync /path/to/db")?;
-    positive(args.timeout)?;
-    let client = args.control.connect(args.timeout)?;
+    let DatabaseArgs { control, timeout, .. } = &args.on;
+    let path = args.on.path("sync")?;
+    positive(*timeout)?;
+    let client = control.connect(*timeout)?;
     let started = Instant::now();
-    let request = SyncRequest { path: wire(&path), wait: args.wait, timeout: Some(args.timeout) };
+    let request = SyncRequest { path: wire(&path), wait: args.wait, timeout: Some(*timeout) };
     let done: Done = client.post("sync", &request).await?;
     let report = Report {
         db_path: done.path,
@@ -66,5 +58,5 @@ pub(crate) async fn run(args: Args) -> Result<(), CliError> {
     let mut lines = vec![("db_path", report.db_path.clone()), ("txid", report.txid.to_string())];
     lines.extend(report.replica_txid.map(|txid| ("replica_txid", txid.to_string())));
     lines.push(("duration_ms", report.duration_ms.to_string()));
-    args.control.print(&report, &lines)
+    control.print(&report, &lines)
 }

@@ -1,27 +1,10 @@
 //! What `walstream start` and `walstream stop` have in common.
 
-use std::ffi::OsString;
-
 use serde::Serialize;
 
-use super::control::{ControlArgs, wire};
-use super::only_database;
+use super::control::{DatabaseArgs, wire};
 use crate::error::CliError;
 use crate::socket::messages::{Done, PathRequest};
-
-/// Which database, and of which daemon.
-#[derive(Debug, clap::Args)]
-pub(super) struct TurnArgs {
-    #[command(flatten)]
-    control: ControlArgs,
-
-    /// How many seconds it may take. Default 30.
-    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
-    timeout: i64,
-
-    #[arg(hide = true)]
-    database: Vec<OsString>,
-}
 
 #[derive(Serialize)]
 struct Report {
@@ -32,10 +15,10 @@ struct Report {
     socket: String,
 }
 
-impl TurnArgs {
+impl DatabaseArgs {
     /// Tells the daemon by `command`, after which the database is in `state`.
     pub(super) async fn tell(&self, command: &str, state: &'static str) -> Result<(), CliError> {
-        let path = only_database(&self.database, &format!("walstream {command} /path/to/db"))?;
+        let path = self.path(command)?;
         let client = self.control.connect_at_leisure(self.timeout)?;
         let request = PathRequest { path: wire(&path), timeout: Some(self.timeout) };
         let done: Done = client.post(command, &request).await?;
