@@ -12,8 +12,10 @@ mod tenants;
 
 use std::fs;
 use std::path::Path;
+use std::thread::sleep;
 use std::time::Duration;
 
+use chrono::{SecondsFormat, Utc};
 use machine::Machine;
 use rustix::process::Signal;
 use walstream_test_support::http::request;
@@ -67,6 +69,14 @@ fn visit(port: u16) -> String {
 /// The status of an answer, or none if nobody listens.
 fn status(port: u16, path: &str) -> Option<u16> {
     request(&format!("127.0.0.1:{port}"), "GET", path, &[], b"").ok().map(|answer| answer.status)
+}
+
+/// A time, with nothing that happens just before or after it.
+fn moment() -> String {
+    sleep(Duration::from_millis(100));
+    let now = Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true);
+    sleep(Duration::from_millis(100));
+    now
 }
 
 /// What an engine, a cluster and systemd do; the exit code must be 0.

@@ -2,7 +2,11 @@
 
 use std::os::unix::process::ExitStatusExt;
 
-use super::{END, Machine, block, example, lose, terminate, visit};
+use walstream_test_support::compare::rows;
+use walstream_test_support::wait_until;
+
+use super::{END, Machine, block, example, lose, moment, terminate, visit};
+use crate::site::SOON;
 
 /// The value of a key of the unit.
 fn of_unit(key: &str) -> String {
@@ -20,6 +24,15 @@ fn machine() -> Machine {
     machine.set("PORT", machine.here("8080"));
     machine.set("REPLICA_URL", machine.here("s3://my-bucket/app"));
     machine
+}
+
+/// The replica has what the application has committed.
+fn wait_until_stored(machine: &Machine) {
+    let (database, copy) = (machine.path("/var/lib/app/app.db"), machine.folder.join("copy.db"));
+    wait_until("the visits are on the replica", SOON, || {
+        machine.type_in("walstream restore -force -if-replica-exists -o copy.db s3://my-bucket/app");
+        copy.exists() && rows(&copy) == rows(&database)
+    });
 }
 
 #[test]
@@ -42,9 +55,8 @@ fn the_commands_lead_back_to_an_earlier_state() {
     let port = machine.port("8080");
     let mut unit = Some(machine.begin(&of_unit("ExecStart")));
     assert_eq!(visit(port), "1 visits");
-    std::thread::sleep(std::time::Duration::from_millis(1500));
-    machine.put("-1m", chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Millis, true));
-    std::thread::sleep(std::time::Duration::from_millis(100));
+    wait_until_stored(&machine);
+    machine.put("-1m", moment());
     assert_eq!(visit(port), "2 visits");
 
     for line in block(&example("systemd/README.md"), "sh").lines() {

@@ -1,12 +1,8 @@
 //! `examples/tenants`: every command of its document, in its order.
 
-use std::thread::sleep;
-use std::time::Duration;
-
-use chrono::{SecondsFormat, Utc};
 use walstream_test_support::{Running, wait_until};
 
-use super::{Machine, block, blocks, example, lose, terminate};
+use super::{Machine, block, blocks, example, lose, moment, terminate};
 use crate::site::SOON;
 
 const ACME: &str = "/var/lib/tenants/acme.db";
@@ -25,14 +21,6 @@ fn daemon(machine: &Machine) -> Running {
     let mut daemon = machine.begin(&block(&example("tenants/README.md"), "sh daemon"));
     daemon.wait_for_output("watching directory", SOON);
     daemon
-}
-
-/// A time, with nothing that happens just before or after it.
-fn moment() -> String {
-    sleep(Duration::from_millis(100));
-    let now = Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true);
-    sleep(Duration::from_millis(100));
-    now
 }
 
 #[test]
