@@ -1,48 +1,35 @@
 //! Replicated by one program, restored by the other.
 
-use std::fs;
-use std::time::Duration;
+use walstream_test_support::compare::{assert_same_pages, assert_same_rows};
+use walstream_test_support::{App, Place, Program, WebDav};
 
-use walstream_test_support::compare::{assert_same_pages, assert_same_rows, assert_sound};
-use walstream_test_support::{App, Place, Program, WebDav, wait_until};
-
+use crate::site::Site;
 use crate::{litestream, walstream};
 
 /// The writer follows a live application; the reader must find the same states as the writer does itself: the latest,
 /// byte for byte the application's, and every TXID.
 fn written_by_one_restored_by_the_other(writer: Program, reader: Program, page_size: u32, place: Place) {
-    let folder = tempfile::tempdir().unwrap();
-    let app = App::open_with(folder.path().join("shop.db"), &format!("PRAGMA page_size = {page_size}"));
-    app.sell(200, 300);
-    let daemon = writer.replicate(app.path(), &place.url());
+    let site = Site::with_pages_of(page_size, place.url(), || place.txids());
+    site.app.sell(200, 300);
+    let daemon = site.replicate(&writer);
     for step in 1..=6 {
-        let before = place.newest_txid();
-        trade(&app, step);
-        wait_until("the replica grows", Duration::from_secs(30), || place.newest_txid() > before);
+        site.ships(|app| trade(app, step, 500));
     }
     daemon.stop();
 
-    let latest = folder.path().join("latest.db");
-    reader.restore(&place.url(), &latest, &[]);
-    assert_same_pages(app.path(), &latest);
-    assert_same_rows(app.path(), &latest);
-
-    for txid in place.txids() {
-        let txid = format!("{txid:016x}");
-        let (ours, theirs) = (folder.path().join("by-reader.db"), folder.path().join("by-writer.db"));
-        reader.restore(&place.url(), &ours, &["-force", "-txid", &txid]);
-        writer.restore(&place.url(), &theirs, &["-force", "-txid", &txid]);
-        assert!(fs::read(&ours).unwrap() == fs::read(&theirs).unwrap(), "TXID {txid} differs");
-        assert_sound(&ours);
-    }
+    let latest = site.folder.path().join("latest.db");
+    site.restore(&reader, &latest, &[]);
+    assert_same_pages(site.app.path(), &latest);
+    assert_same_rows(site.app.path(), &latest);
+    site.every_state_is_the_same_to_both();
 }
 
 /// What applications do: rows come, change and go, the file grows and shrinks, checkpoints of all kinds.
-fn trade(app: &App, step: u32) {
+pub(crate) fn trade(app: &App, step: u32, many: u32) {
     match step % 6 {
         1 => app.sell(1, 10),
         2 => app.execute("UPDATE item SET name = name || '!' WHERE id % 50 = 1"),
-        3 => app.sell(500, 1000),
+        3 => app.sell(many, 1000),
         4 => app.execute("DELETE FROM item WHERE id % 3 = 0"),
         5 => app.execute("VACUUM"),
         _ => {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 use walstream_test_support::compare::{assert_rows, assert_same_pages, assert_sound, rows};
-use walstream_test_support::{App, Daemon, Program, wait_until};
+use walstream_test_support::{App, Daemon, Finished, Program, wait_until};
 
 use crate::{litestream, walstream};
 
@@ -31,17 +31,27 @@ pub(crate) struct Site<'a> {
 impl<'a> Site<'a> {
     /// Both programs are given a URL.
     pub(crate) fn by_url(url: String, txids: impl Fn() -> Vec<u64> + 'a) -> Site<'a> {
+        Site::with_pages_of(4096, url, txids)
+    }
+
+    /// The same, of a database whose pages have so many bytes.
+    pub(crate) fn with_pages_of(bytes: u32, url: String, txids: impl Fn() -> Vec<u64> + 'a) -> Site<'a> {
         let folder = tempfile::tempdir().unwrap();
-        let app = App::open(folder.path().join("shop.db"));
+        let app = App::open_with(folder.path().join("shop.db"), &format!("PRAGMA page_size = {bytes}"));
         Site { app, folder, told: Told::Url(url), environment: Vec::new(), txids: Box::new(txids) }
     }
 
     /// Both programs are given a configuration file with this section of a replica.
     pub(crate) fn by_config(replica: &str, txids: impl Fn() -> Vec<u64> + 'a) -> Site<'a> {
+        Site::by_settings("", replica, txids)
+    }
+
+    /// The same, in a file that begins with these settings of all databases.
+    pub(crate) fn by_settings(settings: &str, replica: &str, txids: impl Fn() -> Vec<u64> + 'a) -> Site<'a> {
         let site = Site::by_url(String::new(), txids);
         let config = site.folder.path().join("config.yml");
         let dbs = format!("dbs:\n  - path: {}\n    replica: {replica}\n", site.app.path().display());
-        fs::write(&config, dbs).unwrap();
+        fs::write(&config, format!("{settings}{dbs}")).unwrap();
         Site { told: Told::Config(config), ..site }
     }
 
@@ -50,7 +60,7 @@ impl<'a> Site<'a> {
         Site { environment: environment.into(), ..self }
     }
 
-    fn litestream(&self) -> Program {
+    pub(crate) fn litestream(&self) -> Program {
         litestream().with(self.environment.clone())
     }
 
@@ -62,34 +72,50 @@ impl<'a> Site<'a> {
         (self.txids)().last().copied().unwrap_or(0)
     }
 
-    fn replicate(&self, program: &Program) -> Daemon {
+    pub(crate) fn replicate(&self, program: &Program) -> Daemon {
         match &self.told {
             Told::Url(url) => program.replicate(self.app.path(), url),
             Told::Config(config) => program.replicate_config(config),
         }
     }
 
-    /// Restores over whatever is there.
-    pub(crate) fn restore(&self, program: &Program, output: &Path, flags: &[&str]) {
-        let mut arguments = vec!["restore", "-force", "-o", output.to_str().unwrap()];
-        arguments.extend(flags);
+    /// Runs a command on the replica, whatever comes of it.
+    pub(crate) fn run(&self, program: &Program, command: &[&str]) -> Finished {
+        let mut arguments = command.to_vec();
         match &self.told {
             Told::Url(url) => arguments.push(url),
             Told::Config(config) => {
                 arguments.extend(["-config", config.to_str().unwrap(), self.app.path().to_str().unwrap()]);
             }
         }
-        program.run(arguments).success();
+        program.run(arguments)
+    }
+
+    /// Restores over whatever is there, whatever comes of it.
+    pub(crate) fn try_restore(&self, program: &Program, output: &Path, flags: &[&str]) -> Finished {
+        self.run(program, &[&["restore", "-force", "-o", output.to_str().unwrap()], flags].concat())
+    }
+
+    /// Restores over whatever is there.
+    pub(crate) fn restore(&self, program: &Program, output: &Path, flags: &[&str]) {
+        self.try_restore(program, output, flags).success();
+    }
+
+    /// What this commits reaches the replica.
+    pub(crate) fn ships(&self, work: impl FnOnce(&App)) {
+        let before = self.newest_txid();
+        work(&self.app);
+        wait_until("the replica grows", DEADLINE, || self.newest_txid() > before);
     }
 
     /// The program runs, the application commits, each commit reaches the replica, the program stops.
     fn work_under(&self, program: &Program) {
         let daemon = self.replicate(program);
         for size in [50, 1, 20] {
-            let before = self.newest_txid();
-            self.app.sell(size, 400);
-            self.app.execute("UPDATE item SET name = name || '+' WHERE id % 9 = 2");
-            wait_until("the replica grows", DEADLINE, || self.newest_txid() > before);
+            self.ships(|app| {
+                app.sell(size, 400);
+                app.execute("UPDATE item SET name = name || '+' WHERE id % 9 = 2");
+            });
         }
         self.app.sell(5, 100);
         daemon.stop();
@@ -121,8 +147,13 @@ impl<'a> Site<'a> {
 
     /// Every state that walstream wrote is the same to both.
     pub(crate) fn litestream_restores_what_walstream_wrote(&self) {
+        self.work_under(&self.walstream());
+        self.every_state_is_the_same_to_both();
+    }
+
+    /// Both programs restore every TXID at which a file ends, byte for byte the same.
+    pub(crate) fn every_state_is_the_same_to_both(&self) {
         let (ours, theirs) = (self.walstream(), self.litestream());
-        self.work_under(&ours);
         let [by_ours, by_theirs] =
             ["by-walstream.db", "by-litestream.db"].map(|name| self.folder.path().join(name));
         for txid in (self.txids)() {
