@@ -134,7 +134,7 @@ fn some_time_ago() {
 }
 
 #[test]
-fn a_restore_by_time_says_which_state_it_gives_and_that_it_is_the_newest() {
+fn a_restore_by_time_says_which_state_it_gives_and_what_the_range_is_if_it_is_the_newest() {
     let shop = Shop::replicated(3);
     let (output, points) = (shop.folder.path().join("told.db"), shop.list());
     let text = |point: &Value, key: &str| format!("{key}={}", point[key].as_str().unwrap());
@@ -149,6 +149,10 @@ fn a_restore_by_time_says_which_state_it_gives_and_that_it_is_the_newest() {
         assert!(line.contains(&text(point, "timestamp")), "{line}");
         assert!(!is_newest || line.contains(&text(point, "txid")), "{line}");
         assert_eq!(finished.stdout.contains(newest), is_newest, "{finished:#?}");
+        let oldest = points[0]["timestamp"].as_str().unwrap();
+        let range =
+            format!("{newest}\" {} {} oldest={oldest}", text(point, "txid"), text(point, "timestamp"));
+        assert_eq!(finished.stdout.contains(&range), is_newest, "{finished:#?}");
     }
 }
 

@@ -320,7 +320,8 @@ async fn restore_to(
     };
     let (txid, timestamp) = (txid_text(restored.txid), output::millis(restored.created_at));
     if restored.newest && matches!(target, Target::At(_)) {
-        tracing::info!(txid, timestamp, "the replica holds nothing newer than this state");
+        let oldest = output::millis(restored.oldest);
+        tracing::info!(txid, timestamp, oldest, "the replica holds nothing newer than this state");
     }
     let elapsed = started.elapsed();
     tracing::info!(path = %output.display(), txid, timestamp, ?elapsed, "database restored");

@@ -116,6 +116,8 @@ pub struct Restored {
     pub created_at: Timestamp,
     /// Whether the replica held nothing newer.
     pub newest: bool,
+    /// When the oldest state was captured that the replica held, by its listing.
+    pub oldest: Timestamp,
     /// Bytes that were fetched from the replica.
     pub bytes_fetched: u64,
     /// How it was proven.
@@ -149,6 +151,7 @@ pub(crate) async fn restore_as(
     let mut meter = Meter::new(progress);
     let target = &options.target;
     let (listing, legacy) = try_join!(plan::list(&*client, target), v3::list(&*client))?;
+    let oldest = points::range(&listing, &legacy).map(|(oldest, _)| oldest);
     if let Some(backup) = v3::choose(&legacy, &listing, target) {
         if marked == Marked::Yes {
             let reason = "it ends, and so cannot be followed; restore it without -f".into();
@@ -156,7 +159,8 @@ pub(crate) async fn restore_as(
         }
         let newest = v3::choose(&legacy, &listing, &Target::Latest).as_ref() == Some(&backup);
         let restored = v3::restore(&client, backup, options, &mut meter).await?;
-        return Ok(Restored { newest, ..restored });
+        let oldest = oldest.unwrap_or(restored.created_at);
+        return Ok(Restored { newest, oldest, ..restored });
     }
     let mut plan = plan::plan_from(&listing, &legacy, &*client, target)?;
     let wanted = plan.txid();
@@ -171,7 +175,8 @@ pub(crate) async fn restore_as(
             }
             Ok(restored) => {
                 let created_at = captured_at(&client, &listing, &restored).await;
-                return Ok(Restored { newest, created_at, ..restored });
+                let oldest = oldest.unwrap_or(created_at);
+                return Ok(Restored { newest, oldest, created_at, ..restored });
             }
             Err(error) => return Err(error),
         };
@@ -244,7 +249,8 @@ impl Attempt<'_> {
         spawn_blocking(finish).await??;
         let Header { page_size, commit, timestamp: created_at, .. } = newest;
         let bytes_fetched = meter.fetched();
-        Ok(Restored { txid, page_size, commit, created_at, newest: false, bytes_fetched, verified })
+        let (newest, oldest) = (false, created_at);
+        Ok(Restored { txid, page_size, commit, created_at, newest, oldest, bytes_fetched, verified })
     }
 
     /// Fetches only the newest pages where the database's checksum can prove them, else whole files. Pages that

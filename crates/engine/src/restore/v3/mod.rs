@@ -160,7 +160,8 @@ pub(super) async fn restore(
     let (page_size, commit) = fetched.and(applied)?;
     let (txid, verified) = (Txid::ZERO, Verified::LegacyChecksums);
     let bytes_fetched = meter.fetched();
-    Ok(Restored { txid, page_size, commit, created_at, newest: false, bytes_fetched, verified })
+    let (newest, oldest) = (false, created_at);
+    Ok(Restored { txid, page_size, commit, created_at, newest, oldest, bytes_fetched, verified })
 }
 
 /// The bytes of all objects, one after the other, with several ranges on their way.
