@@ -9,7 +9,9 @@ use walstream_ltx::Level;
 
 use super::ConfigError;
 use super::duration::GoDuration;
-use super::keys::{DatabaseKeys, LevelKeys, RetentionKeys, RootKeys, SnapshotKeys, ValidationKeys};
+use super::keys::{
+    DatabaseKeys, LevelKeys, ReplicaKeys, RetentionKeys, RootKeys, SnapshotKeys, ValidationKeys,
+};
 use super::resolve::{invalid, not_negative, positive, set};
 
 /// The keys of either place.
@@ -21,28 +23,37 @@ pub(super) struct HistoryKeys<'a> {
     retention: Option<&'a RetentionKeys>,
     verify_compaction: Option<bool>,
     validation: Option<&'a ValidationKeys>,
+    /// `validation.interval`, as version 0.3 wrote it.
+    validation_interval: Option<GoDuration>,
 }
 
-macro_rules! history_of {
-    ($keys:ty) => {
-        impl<'a> From<&'a $keys> for HistoryKeys<'a> {
-            fn from(keys: &'a $keys) -> Self {
-                HistoryKeys {
-                    snapshot: keys.snapshot.as_ref(),
-                    levels: keys.levels.as_deref(),
-                    l0_retention: keys.l0_retention,
-                    l0_retention_check_interval: keys.l0_retention_check_interval,
-                    retention: keys.retention.as_ref(),
-                    verify_compaction: keys.verify_compaction,
-                    validation: keys.validation.as_ref(),
-                }
-            }
+/// The keys of a place that has them all, and what it says of the validation in the words of version 0.3.
+macro_rules! history_keys {
+    ($keys:expr, $validation_interval:expr) => {
+        HistoryKeys {
+            snapshot: $keys.snapshot.as_ref(),
+            levels: $keys.levels.as_deref(),
+            l0_retention: $keys.l0_retention,
+            l0_retention_check_interval: $keys.l0_retention_check_interval,
+            retention: $keys.retention.as_ref(),
+            verify_compaction: $keys.verify_compaction,
+            validation: $keys.validation.as_ref(),
+            validation_interval: $validation_interval,
         }
     };
 }
 
-history_of!(RootKeys);
-history_of!(DatabaseKeys);
+impl<'a> From<&'a RootKeys> for HistoryKeys<'a> {
+    fn from(keys: &'a RootKeys) -> Self {
+        history_keys!(keys, keys.validation_interval)
+    }
+}
+
+impl<'a> From<(&'a DatabaseKeys, &ReplicaKeys)> for HistoryKeys<'a> {
+    fn from((keys, replica): (&'a DatabaseKeys, &ReplicaKeys)) -> Self {
+        history_keys!(keys, replica.validation_interval)
+    }
+}
 
 impl HistoryKeys<'_> {
     /// These, and `base` where nothing is said. `place` comes before the names of the keys in errors.
@@ -62,8 +73,15 @@ impl HistoryKeys<'_> {
         set(&mut history.levels, self.levels.map(|keys| levels(&name("levels"), keys)))?;
         let enabled = self.retention.and_then(|retention| retention.enabled);
         history.retention_enabled = enabled.unwrap_or(history.retention_enabled);
-        let interval = |d| not_negative(&name("validation.interval"), "validation interval", d);
-        let validation = self.validation.and_then(|validation| validation.interval);
+        let (key, validation) = match (self.validation, self.validation_interval) {
+            (Some(_), Some(_)) => {
+                let reason = "cannot specify both 'validation' and 'validation-interval'";
+                return Err(ConfigError::new(format!("{place}validation: {reason}")));
+            }
+            (None, Some(interval)) => ("validation-interval", Some(interval)),
+            (section, None) => ("validation.interval", section.and_then(|section| section.interval)),
+        };
+        let interval = |d| not_negative(&name(key), "validation interval", d);
         set(&mut history.validation_interval, validation.map(interval))?;
         history.verify_compaction = self.verify_compaction.unwrap_or(history.verify_compaction);
         Ok(history)

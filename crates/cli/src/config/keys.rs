@@ -72,6 +72,7 @@ replica_settings! {
         l0_retention_check_interval: Option<GoDuration>,
         verify_compaction: Option<bool>,
         validation: Option<ValidationKeys>,
+        validation_interval: Option<GoDuration>,
         shutdown_sync_timeout: Option<GoDuration>,
         shutdown_sync_interval: Option<GoDuration>,
         addr: Option<String>,
@@ -84,6 +85,7 @@ replica_settings! {
         r#type: Option<String>,
         path: Option<String>,
         url: Option<String>,
+        validation_interval: Option<GoDuration>,
         // Of version 0.3.
         name: Option<Mark>,
         retention: Option<Mark>,
@@ -92,7 +94,6 @@ replica_settings! {
     }
     shared {
         sync_interval: GoDuration,
-        validation_interval: Mark,
         max_sync_ltx_files: u64,
         auto_recover: bool,
         upload_rate: Size,

@@ -163,11 +163,6 @@ fn obsolete(database: &DatabaseKeys) -> Vec<String> {
             of_replica(|r| &r.snapshot_interval),
             "write snapshot.interval, at the top level or of the database",
         ),
-        (
-            "validation-interval",
-            of_replica(|r| &r.validation_interval),
-            "write validation.interval, at the top level or of the database",
-        ),
     ];
     let place = database.path.as_deref().or(database.dir.as_deref()).unwrap_or_default();
     given
@@ -295,7 +290,7 @@ fn settings(
     history: &HistoryOptions,
 ) -> Result<DatabaseSettings, ConfigError> {
     let name = |key: &str| format!("dbs[{}].{key}", place.display());
-    let history = HistoryKeys::from(keys).over(history, &name(""))?;
+    let history = HistoryKeys::from((keys, replica)).over(history, &name(""))?;
     let mut settings = DatabaseSettings { history, ..DatabaseSettings::default() };
     let monitor = |d| positive(&name("monitor-interval"), "monitor interval", d);
     set(&mut settings.monitor_interval, keys.monitor_interval.map(monitor))?;

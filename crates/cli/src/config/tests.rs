@@ -111,6 +111,22 @@ dbs:
 }
 
 #[test]
+fn the_validation_may_be_written_as_version_03_wrote_it() {
+    let config = config(
+        "
+validation-interval: 24h
+dbs:
+  - {path: /a, replica: {path: x}}
+  - {path: /b, replica: {path: y, validation-interval: 6h}}
+  - {path: /c, validation: {interval: 1h}, replica: {path: z}}
+",
+    );
+    let intervals = config.databases().unwrap().into_iter().map(|db| db.settings.history.validation_interval);
+    assert_eq!(intervals.collect::<Vec<_>>(), [24, 6, 1].map(|hours| Duration::from_secs(3600 * hours)));
+    assert_eq!(config.warnings, Vec::<String>::new());
+}
+
+#[test]
 fn mistakes_are_answered_in_the_peers_words() {
     let database = |keys: &str| format!("dbs: [{{path: /a, {keys}}}]");
     let replica = |keys: &str| format!("dbs: [{{path: /a, replica: {{{keys}}}}}]");
@@ -120,6 +136,8 @@ fn mistakes_are_answered_in_the_peers_words() {
         "l0-retention: -1s".to_owned(),
         "l0-retention-check-interval: 0s".to_owned(),
         "validation: {interval: -1h}".to_owned(),
+        "validation-interval: -1h".to_owned(),
+        "validation: {interval: 1h}\nvalidation-interval: 1h".to_owned(),
         "shutdown-sync-timeout: -1s".to_owned(),
         "shutdown-sync-interval: 0s".to_owned(),
         "addr: localhost".to_owned(),
@@ -144,6 +162,7 @@ fn mistakes_are_answered_in_the_peers_words() {
         database("replica: {path: b}, levels: [{interval: 1m}, {interval: 0s}]"),
         database("replica: {path: b}, l0-retention: -1s"),
         database("replica: {path: b}, retention: 72h"),
+        database("replica: {path: b, validation-interval: 1h}, validation: {interval: 1h}"),
         database("replica: {path: b}, monitor-interval: 0s"),
         database("replica: {path: b}, min-checkpoint-page-count: 0"),
         replica("path: b, sync-interval: 0s"),
@@ -189,7 +208,7 @@ dbs:
   - path: /a
     max-checkpoint-page-count: 10
     replicas:
-      - {name: old, path: b, retention: 72h, snapshot-interval: 1h, retention-check-interval: 1h, validation-interval: 1h}
+      - {name: old, path: b, retention: 72h, snapshot-interval: 1h, retention-check-interval: 1h}
   - {path: /b, replica: {path: c, account-name: d, host: e}}
 ",
     );
