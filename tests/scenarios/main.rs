@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 mod backlog;
+mod bad_line;
 mod busy;
 mod checkpoints;
 mod container;

@@ -40,7 +40,7 @@ pub use app_process::AppProcess;
 pub use azurite::Azurite;
 pub use exposition::Scrape;
 pub use gcs::Gcs;
-pub use line::Line;
+pub use line::{Faults, Line};
 pub use moto::Moto;
 pub use nats::NatsServer;
 pub use nats_authority::NatsAuthority;
