@@ -6,6 +6,7 @@ mod across;
 mod clouds;
 mod commands;
 mod configurations;
+mod history;
 mod mcp;
 mod merged;
 mod nats;

@@ -4,9 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use serde_json::Value;
 use tempfile::TempDir;
 use walstream_test_support::compare::{assert_rows, assert_same_pages, assert_sound, rows};
-use walstream_test_support::{App, Daemon, Finished, Program, wait_until};
+use walstream_test_support::{App, Daemon, Finished, Program, eventually, wait_until};
 
 use crate::{litestream, walstream};
 
@@ -51,7 +52,8 @@ impl<'a> Site<'a> {
         let site = Site::by_url(String::new(), txids);
         let config = site.folder.path().join("config.yml");
         let dbs = format!("dbs:\n  - path: {}\n    replica: {replica}\n", site.app.path().display());
-        fs::write(&config, format!("{settings}{dbs}")).unwrap();
+        let socket = format!("socket: {{enabled: true, path: {}}}\n", site.socket());
+        fs::write(&config, format!("{settings}{socket}{dbs}")).unwrap();
         Site { told: Told::Config(config), ..site }
     }
 
@@ -77,6 +79,20 @@ impl<'a> Site<'a> {
             Told::Url(url) => program.replicate(self.app.path(), url),
             Told::Config(config) => program.replicate_config(config),
         }
+    }
+
+    fn socket(&self) -> String {
+        self.folder.path().join("daemon.sock").display().to_string()
+    }
+
+    /// Has the daemon, which listens once it has begun, bring everything that is committed to the replica; up to which TXID.
+    pub(crate) fn sync(&self, program: &Program) -> u64 {
+        let database = self.app.path().to_str().unwrap();
+        eventually("everything is on the replica", DEADLINE, || {
+            let finished = program.run(["sync", "-wait", "-json", "-socket", &self.socket(), database]);
+            let answer = finished.status.success().then(|| finished.stdout.parse::<Value>().unwrap());
+            answer.map(|answer| answer["replica_txid"].as_u64().unwrap())
+        })
     }
 
     /// Runs a command on the replica, whatever comes of it.

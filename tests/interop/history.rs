@@ -1,0 +1,244 @@
+//! A history as it comes about in days, in seconds: levels are merged, snapshots are made, both are deleted. Whoever
+//! wrote it, both programs find the same states in it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
+use serde_json::Value;
+use walstream_test_support::compare::{assert_rows, assert_same_pages, assert_sound, rows};
+use walstream_test_support::replica::{StoredFile, last_txids};
+use walstream_test_support::{Place, Program};
+
+use crate::across::trade;
+use crate::site::Site;
+use crate::{litestream, walstream};
+
+/// How far a moment is from every state: at the very time of one Litestream does not restore it yet, and walstream does.
+const APART: TimeDelta = TimeDelta::milliseconds(5);
+
+/// A live application with its replica, and what was known while it came about.
+struct History<'a> {
+    site: Site<'a>,
+    place: &'a Place,
+    /// The rows of every TXID after which the application paused.
+    rows: BTreeMap<u64, Vec<String>>,
+    /// A time in each of those pauses.
+    moments: Vec<DateTime<Utc>>,
+    /// Every file that was ever seen, and who wrote it.
+    seen: BTreeMap<StoredFile, &'static str>,
+}
+
+impl<'a> History<'a> {
+    /// Three levels and snapshots, and what both programs delete of them; snapshots are kept for so long.
+    fn new(place: &'a Place, retention: &str) -> History<'a> {
+        let fast = format!(
+            "levels: [{{interval: 1s}}, {{interval: 3s}}, {{interval: 6s}}]
+snapshot: {{interval: 4s, retention: {retention}}}
+l0-retention: 2s
+l0-retention-check-interval: 1s
+"
+        );
+        let replica = format!("{{url: '{}', sync-interval: 100ms}}", place.url());
+        let site = Site::by_settings(&fast, &replica, || place.txids());
+        History { site, place, rows: BTreeMap::new(), moments: Vec::new(), seen: BTreeMap::new() }
+    }
+
+    /// The application trades for so long, and after each commit everything is on the replica.
+    fn under(mut self, program: &Program, time: Duration) -> Self {
+        let daemon = self.site.replicate(program).ready();
+        let start = Instant::now();
+        for step in (0..).take_while(|_| start.elapsed() < time) {
+            trade(&self.site.app, step, 20);
+            let txid = self.site.sync(program);
+            self.rows.insert(txid, rows(self.site.app.path()));
+            self.moments.push(moment());
+            self.look(program);
+        }
+        daemon.stop();
+        self.look(program);
+        self
+    }
+
+    fn look(&mut self, program: &Program) {
+        for file in self.place.files() {
+            self.seen.entry(file).or_insert(program.name);
+        }
+    }
+
+    /// Everything that both programs must agree on.
+    fn is_the_same_to_both(&self) {
+        self.latest_is_the_applications();
+        self.every_txid_is_the_same();
+        self.every_moment_is_the_same();
+        let report = self.site.run(&self.site.walstream(), &["verify", "-deep", "-json"]).success();
+        let report: Value = serde_json::from_str(&report.stdout).unwrap();
+        assert_eq!(report["sound"], true, "{report:#}");
+    }
+
+    fn latest_is_the_applications(&self) {
+        for reader in [self.site.walstream(), self.site.litestream()] {
+            let output = self.output(&reader);
+            self.site.restore(&reader, &output, &[]);
+            assert_sound(&output);
+            assert_same_pages(self.site.app.path(), &output);
+        }
+    }
+
+    /// Both restore exactly the TXIDs that walstream lists.
+    fn every_txid_is_the_same(&self) {
+        let listed: BTreeSet<u64> = self.points().into_iter().map(|point| point.txid).collect();
+        let files = last_txids(&self.place.files());
+        let mut known = 0;
+        for txid in listed.iter().chain(&files).collect::<BTreeSet<_>>() {
+            match self.restored(&["-txid", &format!("{txid:016x}")]) {
+                Some(output) => {
+                    assert!(listed.contains(txid), "TXID {txid} can be restored and is not listed");
+                    if let Some(rows) = self.rows.get(txid) {
+                        known += 1;
+                        assert_rows(rows, &output);
+                    }
+                }
+                None => assert!(!listed.contains(txid), "TXID {txid} is listed and cannot be restored"),
+            }
+        }
+        assert!(known > 5, "the rows of {known} TXIDs of {listed:?} are known");
+    }
+
+    /// Both restore the newest state that walstream lists and that is not after the moment, as long as there is one.
+    fn every_moment_is_the_same(&self) {
+        let points = self.points();
+        let apart =
+            |moment: &&DateTime<Utc>| points.iter().all(|point| (**moment - point.time).abs() > APART);
+        let before = |moment: &DateTime<Utc>| points.iter().rfind(|point| point.time < *moment);
+        let (kept, gone): (Vec<_>, Vec<_>) =
+            self.moments.iter().filter(apart).partition(|&moment| before(moment).is_some());
+        assert!(kept.len() > 5, "{kept:?} are left");
+        for moment in some_of(&kept).chain(some_of(&gone)) {
+            let time = moment.to_rfc3339_opts(SecondsFormat::Millis, true);
+            let (restored, point) = (self.restored(&["-timestamp", &time]), before(moment));
+            assert_eq!(restored.is_some(), point.is_some(), "{time}");
+            if let Some((output, rows)) = restored.zip(point.and_then(|point| self.rows.get(&point.txid))) {
+                assert_rows(rows, &output);
+            }
+        }
+    }
+
+    /// What both restore, byte for byte the same; or neither does.
+    fn restored(&self, flags: &[&str]) -> Option<PathBuf> {
+        let readers = [self.site.walstream(), self.site.litestream()];
+        let outputs = readers.each_ref().map(|reader| self.output(reader));
+        let finished = [0, 1].map(|at| self.site.try_restore(&readers[at], &outputs[at], flags));
+        let succeeded = finished.each_ref().map(|finished| finished.status.success());
+        assert_eq!(succeeded[0], succeeded[1], "{flags:?}: {finished:#?}");
+        let [ours, theirs] = outputs;
+        succeeded[0].then(|| {
+            assert!(fs::read(&ours).unwrap() == fs::read(&theirs).unwrap(), "{flags:?} differs");
+            assert_sound(&ours);
+            ours
+        })
+    }
+
+    fn output(&self, reader: &Program) -> PathBuf {
+        self.site.folder.path().join(format!("by-{}.db", reader.name))
+    }
+
+    /// The states that walstream lists.
+    fn points(&self) -> Vec<Point> {
+        let listed = self.site.run(&self.site.walstream(), &["restore", "-list", "-json"]).success();
+        let listed: Vec<Value> = serde_json::from_str(&listed.stdout).unwrap();
+        listed.iter().map(Point::new).collect()
+    }
+
+    /// Files were merged and deleted: without that the rest would show little.
+    fn is_real(&self) {
+        let left: BTreeSet<StoredFile> = self.place.files().into_iter().collect();
+        for level in [1, 2, 3] {
+            let merged = left.iter().any(|file| file.level == level && file.first < file.last);
+            assert!(merged, "nothing was merged to level {level}: {left:?}");
+        }
+        for level in [0, 1, 9] {
+            let deleted = self.seen.keys().any(|file| file.level == level && !left.contains(file));
+            assert!(deleted, "nothing was deleted of level {level}: {left:?}");
+        }
+        assert!(left.iter().filter(|file| file.level == 9).count() > 1, "{left:?}");
+    }
+
+    /// Each level has files of both.
+    fn is_of_both(&self) {
+        for level in [1, 2, 3, 9] {
+            let left = self.place.files().into_iter().filter(|file| file.level == level);
+            let writers: BTreeSet<_> = left.map(|file| self.seen[&file]).collect();
+            assert_eq!(writers.len(), 2, "level {level} has files of {writers:?} only");
+        }
+    }
+}
+
+/// A state that walstream lists.
+struct Point {
+    txid: u64,
+    time: DateTime<Utc>,
+}
+
+impl Point {
+    fn new(listed: &Value) -> Point {
+        let text = |key: &str| listed[key].as_str().unwrap();
+        let txid = u64::from_str_radix(text("txid"), 16).unwrap();
+        Point { txid, time: text("timestamp").parse().unwrap() }
+    }
+}
+
+/// Six from all over, at most.
+fn some_of<'a>(moments: &'a [&DateTime<Utc>]) -> impl Iterator<Item = &'a DateTime<Utc>> {
+    moments.iter().copied().step_by(moments.len().div_ceil(6).max(1))
+}
+
+/// A time, with no commit just before or after it.
+fn moment() -> DateTime<Utc> {
+    thread::sleep(Duration::from_millis(20));
+    let now = Utc::now();
+    thread::sleep(Duration::from_millis(20));
+    now
+}
+
+/// Each program writes a replica of its own, at the same time.
+fn each_writes_its_own(place: impl Fn(&Path) -> Place + Sync) {
+    thread::scope(|scope| {
+        for writer in [walstream(), litestream()] {
+            let place = &place;
+            scope.spawn(move || {
+                let folder = tempfile::tempdir().unwrap();
+                let place = place(folder.path());
+                let history = History::new(&place, "8s").under(&writer, Duration::from_secs(18));
+                history.is_real();
+                history.is_the_same_to_both();
+            });
+        }
+    });
+}
+
+#[test]
+fn both_find_the_same_history_in_a_directory() {
+    each_writes_its_own(Place::directory);
+}
+
+#[test]
+fn both_find_the_same_history_on_s3() {
+    each_writes_its_own(|_| Place::s3());
+}
+
+#[test]
+fn both_find_the_same_history_where_both_wrote_by_turns() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = Place::directory(folder.path());
+    let mut history = History::new(&place, "14s");
+    for writer in [litestream(), walstream(), litestream()] {
+        history = history.under(&writer, Duration::from_secs(8));
+    }
+    history.is_real();
+    history.is_of_both();
+    history.is_the_same_to_both();
+}
