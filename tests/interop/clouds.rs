@@ -1,10 +1,5 @@
 //! Google Cloud Storage and Azure Blob Storage: the programs take turns with one configuration file.
 
-use std::fs;
-use std::path::Path;
-
-use walstream_test_support::golden::{Golden, sha256};
-use walstream_test_support::replica::files_below;
 use walstream_test_support::{Azurite, Gcs};
 
 use crate::site::Site;
@@ -53,46 +48,13 @@ impl Cloud {
         txids.dedup();
         txids
     }
-
-    /// Copies a directory replica to where the configuration file looks for it.
-    fn fill(&self, replica: &Path) {
-        for file in files_below(replica) {
-            let name = file.strip_prefix(replica).unwrap().to_str().unwrap();
-            let (key, content) = (format!("backup/shop/{name}"), fs::read(&file).unwrap());
-            match self {
-                Cloud::Google(gcs) => gcs.put(&key, &content),
-                Cloud::Azure(azurite) => azurite.put(&key, &content),
-            }
-        }
-    }
 }
 
-/// What Litestream 0.3 left is found beside nothing newer, and restored. (Litestream 0.5 does so from directories and
-/// S3 only.)
-fn a_replica_of_version_03_is_restored(cloud: &Cloud) {
-    let golden = Golden::copy("v3-a");
-    cloud.fill(&golden.replica());
-    let site = cloud.site();
-    let output = site.folder.path().join("restored.db");
-    site.restore(&site.walstream(), &output, &[]);
-    assert_eq!(sha256(&output), golden.final_sha256().unwrap());
-}
-
-/// The same in several parts.
+/// What is there at first is so large that it goes up in several parts.
 fn litestream_restores_what_walstream_wrote(cloud: &Cloud) {
     let site = cloud.site();
     site.app.sell(30, 1_000_000);
     site.litestream_restores_what_walstream_wrote();
-}
-
-#[test]
-fn version_03_on_google_cloud_storage() {
-    a_replica_of_version_03_is_restored(&Cloud::Google(Gcs::start()));
-}
-
-#[test]
-fn version_03_on_azure() {
-    a_replica_of_version_03_is_restored(&Cloud::Azure(Azurite::start()));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! walstream beside the real Litestream 0.5.17: what one writes the other reads, in a directory, on S3, WebDAV, SFTP and NATS.
+//! walstream beside the real Litestream 0.5.17: what one writes the other reads, in a directory, on S3, WebDAV, SFTP and NATS. And what 0.3.13 left.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
@@ -13,6 +13,7 @@ mod nats;
 mod sftp;
 mod site;
 mod take_over;
+mod version_03;
 
 use walstream_test_support::Program;
 

@@ -122,6 +122,49 @@ fn a_replica_of_litestream_03_lists_its_times() {
 }
 
 #[test]
+fn a_replica_of_litestream_03_shows_its_plan() {
+    let golden = Golden::copy("v3-a");
+    let plan = |flags: &[&str]| {
+        let flags = [&["-dry-run"], flags].concat();
+        walstream().try_restore(&golden.url(), &golden.output(), &flags).success().stdout
+    };
+    let text = plan(&[]);
+    let lines: Vec<&str> = text.lines().skip(4).collect();
+    assert_eq!(lines[0], "  txid range: none, a backup of Litestream 0.3");
+    assert!(lines[3].starts_with("file ") && lines[3].ends_with(" size  timestamp"), "{text}");
+    assert!(lines[4].contains("/snapshots/00000000.snapshot.lz4  ") && lines.len() == 22, "{text}");
+
+    let json: Value = serde_json::from_str(&plan(&["-json"])).unwrap();
+    assert_eq!([&json["replica"], &json["min_txid"], &json["max_txid"]], ["file", "", ""]);
+    let files = json["files"].as_array().unwrap();
+    for (file, line) in files.iter().zip(&lines[4..]) {
+        let size = file["size"].as_u64().unwrap().to_string();
+        let row = [file["name"].as_str().unwrap(), &size, file["timestamp"].as_str().unwrap()];
+        assert_eq!(line.split_whitespace().collect::<Vec<_>>(), row);
+        assert!(file["level"].is_null() && file["min_txid"] == "" && file["max_txid"] == "", "{file}");
+    }
+
+    let missing = golden.replica().join(files[1]["name"].as_str().unwrap());
+    fs::remove_file(missing).unwrap();
+    for flags in [&["-dry-run"][..], &[]] {
+        let refused = walstream().try_restore(&golden.url(), &golden.output(), flags);
+        assert_refused(&refused, &["missing WAL segment: expected 00000000_00000000 before it"]);
+    }
+}
+
+#[test]
+fn a_replica_of_litestream_03_has_no_ltx_files_but_is_spoken_of() {
+    let golden = Golden::copy("v3-a");
+    let listed = walstream().run(["ltx", "-level", "all", &golden.url()]).success();
+    assert_eq!(listed.stdout, "level  min_txid  max_txid  size  created\n");
+    assert_eq!(listed.stderr.lines().count(), 1, "{listed:#?}");
+    assert!(
+        listed.stderr.contains("Litestream 0.3") && listed.stderr.contains("restore -list"),
+        "{listed:#?}"
+    );
+}
+
+#[test]
 fn some_time_ago() {
     let shop = Shop::replicated(2);
     assert_eq!(shop.restore(&["-timestamp", "-0s"])["txid"], shop.list().pop().unwrap()["txid"]);

@@ -46,7 +46,9 @@ impl LegacyObject {
     /// An object by its name below the root; `None` for any other name.
     pub(crate) fn parse(name: &str, size: u64, created_at: Timestamp) -> Option<Self> {
         let (generation, file) = name.strip_prefix(FOLDER)?.strip_prefix('/')?.split_once('/')?;
-        hex(generation, 16..=16)?;
+        if !is_generation(generation) {
+            return None;
+        }
         let (index, part) = match file.split_once('/')? {
             ("snapshots", file) => (file.strip_suffix(".snapshot.lz4")?, LegacyPart::Snapshot),
             ("wal", file) => {
@@ -59,6 +61,11 @@ impl LegacyObject {
         let (name, generation) = (name.to_owned(), generation.to_owned());
         Some(LegacyObject { name, generation, index, part, size, created_at })
     }
+}
+
+/// Whether a folder of this name holds a generation.
+pub(crate) fn is_generation(name: &str) -> bool {
+    hex(name, 16..=16).is_some()
 }
 
 /// A number in so many lower-case hexadecimal digits.

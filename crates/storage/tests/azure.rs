@@ -188,19 +188,6 @@ async fn azurite_a_missing_container_is_never_an_empty_replica() {
     assert!(matches!(client.delete(&[(Level::L0, range(1, 1))]).await, Err(StorageError::Config(_))));
 }
 
-#[tokio::test]
-async fn azurite_a_replica_of_version_03_is_found_and_read() {
-    let server = Azurite::start();
-    let name = "generations/0ed0e5a977d64650/wal/00000001_00000020.wal.lz4";
-    server.put(&format!("app/{name}"), b"0123456789");
-    server.put("app/generations/readme.txt", b"x");
-    let client = azure(&server.endpoint(), "app");
-    let legacy = client.legacy().unwrap();
-    let objects = legacy.list_legacy().await.unwrap();
-    assert_eq!(objects.iter().map(|object| object.name.as_str()).collect::<Vec<_>>(), [name]);
-    assert_eq!(legacy.read_legacy(&objects[0], 3..6).await.unwrap(), "345");
-}
-
 /// The token of the machine's identity, or what the token of a pod is changed for, goes with each request.
 #[tokio::test]
 async fn tokens_of_machines_and_pods_are_used() {

@@ -279,22 +279,6 @@ async fn moto_a_store_that_ignores_the_condition_is_found_out() {
 }
 
 #[tokio::test]
-async fn moto_a_replica_of_version_03_is_found_and_read() {
-    let server = Moto::start();
-    let name = "generations/0ed0e5a977d64650/wal/00000001_00000020.wal.lz4";
-    server.put(&format!("app/{name}"), b"0123456789");
-    server.put("app/generations/readme.txt", b"x");
-    server.put("apple/generations/0ed0e5a977d64650/wal/00000002_00000020.wal.lz4", b"x");
-    let client = s3(&server.endpoint(), Moto::BUCKET, "app");
-    let legacy = client.legacy().unwrap();
-    let objects = legacy.list_legacy().await.unwrap();
-    assert_eq!(objects.iter().map(|object| object.name.as_str()).collect::<Vec<_>>(), [name]);
-    assert_eq!(objects[0].size, 10);
-    assert_eq!(legacy.read_legacy(&objects[0], 3..6).await.unwrap(), "345");
-    assert!(legacy.read_legacy(&objects[0], 10..12).await.is_err());
-}
-
-#[tokio::test]
 async fn moto_what_the_user_wants_for_objects_and_requests_is_sent_and_signed() {
     let server = Moto::start();
     let proxy = Proxy::start(server.address()).await;

@@ -15,7 +15,7 @@ use common::{TIME, chunks, content, list, put, range};
 use futures::StreamExt;
 use walstream_ltx::Level;
 use walstream_storage::{
-    LegacyPart, PutBody, PutOutcome, ReplicaClient, ReplicaConfig, Secret, SftpConfig, StorageError, connect,
+    PutBody, PutOutcome, ReplicaClient, ReplicaConfig, Secret, SftpConfig, StorageError, connect,
 };
 use walstream_test_support::{Line, Sshd, Stranger, wait_until};
 
@@ -254,26 +254,4 @@ async fn sftp_what_may_not_be_written_is_denied_and_what_is_no_directory_is_said
     let error = put(&*client, range(1, 1), "x").await.unwrap_err();
     assert!(matches!(error, StorageError::Denied { .. }), "{error}");
     assert!(error.to_string().contains("access denied: upload: Permission denied"), "{error}");
-}
-
-#[tokio::test]
-async fn sftp_a_replica_of_version_03_is_read() {
-    let server = Sshd::start();
-    let generation = server.files().join("r/generations/0ed0e5a977d64650");
-    for (name, body) in [
-        ("snapshots/00000000.snapshot.lz4", "whole"),
-        ("wal/00000000_00000020.wal.lz4", "part"),
-        ("wal/foreign", "x"),
-    ] {
-        let path = generation.join(name);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, body).unwrap();
-    }
-    let client = client(config(&server, "r"));
-    let store = client.legacy().unwrap();
-    let mut objects = store.list_legacy().await.unwrap();
-    objects.sort_by_key(|object| object.part);
-    assert_eq!(objects.len(), 2, "{objects:?}");
-    assert_eq!(objects[1].part, LegacyPart::Wal { offset: 32 });
-    assert_eq!(store.read_legacy(&objects[0], 1..99).await.unwrap(), "hole");
 }

@@ -11,7 +11,7 @@ use std::str::FromStr;
 
 use serde::Serialize;
 use walstream_ltx::{Level, Txid};
-use walstream_storage::{FileInfo, TimestampSource};
+use walstream_storage::{FileInfo, ReplicaClient, TimestampSource};
 
 use super::Source;
 use crate::args::ConfigArgs;
@@ -130,11 +130,24 @@ pub(crate) async fn run(args: Args) -> Result<(), CliError> {
         let files = client.list(level, Txid::ZERO, TimestampSource::Listing).await?;
         rows.extend(files.into_iter().map(Row::from));
     }
+    if rows.is_empty() && holds_legacy(&*client).await {
+        eprintln!(
+            "Warning: there is a backup of Litestream 0.3, which has no LTX files; \"walstream restore -list\" shows its states"
+        );
+    }
     output::print(&match args.json {
         true => output::json(&rows),
         false => table(rows),
     })?;
     Ok(())
+}
+
+/// Whether the replica has a backup of version 0.3. Who cannot know that, can do without the hint.
+async fn holds_legacy(client: &dyn ReplicaClient) -> bool {
+    match client.legacy() {
+        Some(store) => store.list_legacy().await.is_ok_and(|objects| !objects.is_empty()),
+        None => false,
+    }
 }
 
 fn table(rows: Vec<Row>) -> String {

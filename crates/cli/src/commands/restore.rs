@@ -1,5 +1,6 @@
 //! `walstream restore`
 
+mod plan;
 mod points;
 
 use std::ffi::OsString;
@@ -11,9 +12,9 @@ use std::time::Instant;
 use clap::ValueEnum;
 use serde::Serialize;
 use walstream_engine::EngineError;
-use walstream_engine::restore::{IntegrityCheck, RestoreOptions, Restored, Target, Unwatched, plan, restore};
-use walstream_ltx::{FileName, Timestamp, Txid};
-use walstream_storage::{FileInfo, ReplicaClient};
+use walstream_engine::restore::{IntegrityCheck, RestoreOptions, Restored, Target, Unwatched, restore};
+use walstream_ltx::{Timestamp, Txid};
+use walstream_storage::ReplicaClient;
 
 use super::{Source, follow};
 use crate::args::ConfigArgs;
@@ -202,7 +203,10 @@ async fn restore_once(args: &Args, source: &Source, output: &Path, target: Targe
     let client = connect(&source.replica, &source.limits)?;
     let work = async {
         match args.dry_run {
-            true => show_plan(args, source, output, client.as_ref(), &target).await,
+            true => {
+                let places = plan::Places { source: &source.name, output };
+                plan::show(places, client.as_ref(), &target, args.json).await
+            }
             false => restore_to(args, output, Arc::clone(&client), target).await,
         }
     };
@@ -358,71 +362,4 @@ pub(crate) async fn restore_quietly(
         integrity_check: IntegrityCheck::None,
     };
     restore(client, &options, &RestoreProgress::logged()).await
-}
-
-/// What `-dry-run -json` prints.
-#[derive(Serialize)]
-struct Plan {
-    source: String,
-    target_path: String,
-    replica: &'static str,
-    min_txid: String,
-    max_txid: String,
-    files: Vec<PlannedFile>,
-}
-
-#[derive(Serialize)]
-struct PlannedFile {
-    level: u8,
-    name: String,
-    min_txid: String,
-    max_txid: String,
-    size: u64,
-    timestamp: String,
-}
-
-async fn show_plan(
-    args: &Args,
-    source: &Source,
-    output: &Path,
-    client: &dyn ReplicaClient,
-    target: &Target,
-) -> Result<String, EngineError> {
-    let plan = plan(client, target).await?;
-    let plan = Plan {
-        source: source.name.clone(),
-        target_path: output.display().to_string(),
-        replica: client.kind(),
-        min_txid: plan.files.first().map_or(Txid::ZERO, |file| file.txids.min()).to_string(),
-        max_txid: plan.txid().to_string(),
-        files: plan.files.into_iter().map(PlannedFile::from).collect(),
-    };
-    Ok(if args.json { output::json(&plan) } else { plan.text() })
-}
-
-impl From<FileInfo> for PlannedFile {
-    fn from(file: FileInfo) -> Self {
-        PlannedFile {
-            level: file.level.get(),
-            name: FileName(file.txids).to_string(),
-            min_txid: file.txids.min().to_string(),
-            max_txid: file.txids.max().to_string(),
-            size: file.size,
-            timestamp: output::seconds(file.created_at),
-        }
-    }
-}
-
-impl Plan {
-    fn text(self) -> String {
-        let head = format!(
-            "Restore plan:\n  source: {}\n  target: {}\n  replica: {}\n  txid range: {} - {}\n\nFiles to fetch:\n",
-            self.source, self.target_path, self.replica, self.min_txid, self.max_txid
-        );
-        let row = |f: PlannedFile| {
-            [f.level.to_string(), f.name, f.min_txid, f.max_txid, f.size.to_string(), f.timestamp]
-        };
-        let rows: Vec<_> = self.files.into_iter().map(row).collect();
-        head + &output::table(["level", "file", "min_txid", "max_txid", "size", "timestamp"], &rows)
-    }
 }

@@ -24,6 +24,7 @@ mod rolling;
 #[cfg(test)]
 pub(crate) mod tests;
 pub(crate) mod v3;
+mod version;
 mod write;
 
 use std::path::PathBuf;
@@ -44,9 +45,11 @@ use crate::error::EngineError;
 pub use self::apply::{Applied, apply};
 pub use self::compare::{ChangedObject, ComparedState, Comparison, Differences, Rows, compare};
 pub(crate) use self::newest::newest_whole_state;
-pub use self::plan::{RestorePlan, Target, plan};
+pub use self::plan::{RestorePlan, Target};
 pub use self::points::{Point, points};
 pub use self::progress::{Progress, Unwatched};
+pub use self::v3::Backup;
+pub use self::version::{Plan, plan};
 pub use self::write::check_output;
 
 /// What SQLite is asked about the restored database before it gets its name.
@@ -152,17 +155,19 @@ pub(crate) async fn restore_as(
     let target = &options.target;
     let (listing, legacy) = try_join!(plan::list(&*client, target), v3::list(&*client))?;
     let oldest = points::range(&listing, &legacy).map(|(oldest, _)| oldest);
-    if let Some(backup) = v3::choose(&legacy, &listing, target) {
-        if marked == Marked::Yes {
+    let mut plan = match version::decide(&listing, &legacy, &*client, target)? {
+        Plan::Files(plan) => plan,
+        Plan::Legacy(_) if marked == Marked::Yes => {
             let reason = "it ends, and so cannot be followed; restore it without -f".into();
             return Err(EngineError::Legacy { location: client.location(), reason });
         }
-        let newest = v3::choose(&legacy, &listing, &Target::Latest).as_ref() == Some(&backup);
-        let restored = v3::restore(&client, backup, options, &mut meter).await?;
-        let oldest = oldest.unwrap_or(restored.created_at);
-        return Ok(Restored { newest, oldest, ..restored });
-    }
-    let mut plan = plan::plan_from(&listing, &legacy, &*client, target)?;
+        Plan::Legacy(backup) => {
+            let newest = v3::choose(&legacy, &listing, &Target::Latest).as_ref() == Some(&backup);
+            let restored = v3::restore(&client, backup, options, &mut meter).await?;
+            let oldest = oldest.unwrap_or(restored.created_at);
+            return Ok(Restored { newest, oldest, ..restored });
+        }
+    };
     let wanted = plan.txid();
     let newest = listing.iter().all(|file| file.txids.max() <= wanted);
     let attempt = Attempt { client: &client, options, marked, listing: &listing };

@@ -111,12 +111,6 @@ impl RestorePlan {
     }
 }
 
-/// Looks through every level of a replica, all at once, and chooses the files for `target`.
-pub async fn plan(client: &dyn ReplicaClient, target: &Target) -> Result<RestorePlan, EngineError> {
-    let listing = list(client, target).await?;
-    plan_from(&listing, &[], client, target)
-}
-
 /// The files of every level, with times as exact as the target needs them. Levels are listed all at once, which is
 /// quick; if that shows a gap, files may have moved up meanwhile, and they are listed again so that none is missed.
 pub(crate) async fn list(client: &dyn ReplicaClient, target: &Target) -> Result<Vec<FileInfo>, EngineError> {

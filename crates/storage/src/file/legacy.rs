@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::{FileClient, blocking, entries_of, timestamp_of};
 use crate::error::StorageError;
-use crate::legacy::{FOLDER, LegacyObject, LegacyStore};
+use crate::legacy::{FOLDER, LegacyObject, LegacyStore, is_generation};
 
 #[async_trait]
 impl LegacyStore for FileClient {
@@ -27,7 +27,8 @@ impl FileClient {
     fn find_legacy(&self) -> Result<Vec<LegacyObject>, StorageError> {
         let mut objects = Vec::new();
         for generation in entries_of(&self.root.join(FOLDER))? {
-            let Some(generation) = generation.file_name().to_str().map(str::to_owned) else { continue };
+            let name = generation.file_name();
+            let Some(generation) = name.to_str().filter(|name| is_generation(name)) else { continue };
             for kind in ["snapshots", "wal"] {
                 let folder = format!("{FOLDER}/{generation}/{kind}");
                 for entry in entries_of(&self.root.join(&folder))? {

@@ -12,6 +12,7 @@ mod download;
 mod failure;
 mod info;
 mod layout;
+mod legacy;
 mod numbered;
 mod server;
 mod settings;
@@ -32,6 +33,7 @@ use crate::client::{FileInfo, PutBody, PutOutcome, ReplicaClient, TimestampSourc
 use crate::config::NatsConfig;
 use crate::error::StorageError;
 use crate::layout::{Layout, clean_path};
+use crate::legacy::LegacyStore;
 use crate::tries::Tries;
 use bucket::{Bucket, Found};
 use connection::Connection;
@@ -85,6 +87,12 @@ impl NatsClient {
         Layout::Ltx.object(&self.root, level, txids)
     }
 
+    /// The descriptions of all objects of the object store.
+    async fn objects(&self) -> Result<Vec<Found>, StorageError> {
+        let found = self.server.ask(|connection| download::list(connection, &self.bucket)).await;
+        found.map_err(self.error("", "listing"))
+    }
+
     /// A reader of a range, which is cut where the file ends.
     async fn reader(&self, name: &str, range: Range<u64>) -> Result<Reader, StorageError> {
         let find =
@@ -95,6 +103,19 @@ impl NatsClient {
             return Err(StorageError::PastEnd { location: self.location_of(name), offset: range.start });
         }
         Ok(Reader::new(&self.server, &self.bucket, found, range.start..range.end.min(size)))
+    }
+
+    /// A range of bytes of a file, as [`ReplicaClient::read`] gives them.
+    async fn read_range(&self, name: &str, range: Range<u64>) -> Result<Bytes, StorageError> {
+        if range.is_empty() {
+            return Ok(Bytes::new());
+        }
+        let start = range.start;
+        let bytes = self.reader(name, range).await?.read().await.map_err(self.error(name, "reading"))?;
+        match bytes.is_empty() {
+            true => Err(StorageError::PastEnd { location: self.location_of(name), offset: start }),
+            false => Ok(bytes),
+        }
     }
 
     /// What a listing of a folder says of an object, if it is an LTX file in it.
@@ -116,6 +137,10 @@ impl ReplicaClient for NatsClient {
         location.trim_end_matches('/').to_owned()
     }
 
+    fn legacy(&self) -> Option<&dyn LegacyStore> {
+        Some(self)
+    }
+
     async fn init(&self) -> Result<(), StorageError> {
         let look = |connection: Arc<Connection>| async move { self.bucket.look(&connection).await };
         let looked = tokio::time::timeout(Duration::from_secs(INIT_SECONDS), self.server.ask(look)).await;
@@ -132,8 +157,7 @@ impl ReplicaClient for NatsClient {
         from: Txid,
         _timestamps: TimestampSource,
     ) -> Result<Vec<FileInfo>, StorageError> {
-        let found = self.server.ask(|connection| download::list(connection, &self.bucket)).await;
-        let found = found.map_err(self.error("", "listing"))?;
+        let found = self.objects().await?;
         let folder = Layout::Ltx.folder(&self.root, level);
         let mut files: Vec<FileInfo> =
             found.iter().filter_map(|found| self.info_of(&folder, level, from, found)).collect();
@@ -142,16 +166,7 @@ impl ReplicaClient for NatsClient {
     }
 
     async fn read(&self, level: Level, txids: TxidRange, range: Range<u64>) -> Result<Bytes, StorageError> {
-        if range.is_empty() {
-            return Ok(Bytes::new());
-        }
-        let name = self.name(level, txids);
-        let start = range.start;
-        let bytes = self.reader(&name, range).await?.read().await.map_err(self.error(&name, "reading"))?;
-        match bytes.is_empty() {
-            true => Err(StorageError::PastEnd { location: self.location_of(&name), offset: start }),
-            false => Ok(bytes),
-        }
+        self.read_range(&self.name(level, txids), range).await
     }
 
     async fn read_stream(

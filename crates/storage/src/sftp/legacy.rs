@@ -9,15 +9,16 @@ use super::SftpClient;
 use super::download::entries_of;
 use super::time_of;
 use crate::error::StorageError;
-use crate::legacy::{FOLDER, LegacyObject, LegacyStore};
+use crate::legacy::{FOLDER, LegacyObject, LegacyStore, is_generation};
 
 #[async_trait]
 impl LegacyStore for SftpClient {
     async fn list_legacy(&self) -> Result<Vec<LegacyObject>, StorageError> {
         let mut objects = Vec::new();
-        for generation in self.entries(FOLDER).await? {
+        let folders = self.entries(FOLDER).await?.into_iter().map(|entry| entry.filename);
+        for generation in folders.filter(|name| is_generation(name)) {
             for kind in ["snapshots", "wal"] {
-                let folder = format!("{FOLDER}/{}/{kind}", generation.filename);
+                let folder = format!("{FOLDER}/{generation}/{kind}");
                 let files = self.entries(&folder).await?;
                 objects.extend(files.iter().filter_map(|file| {
                     let name = format!("{folder}/{}", file.filename);

@@ -9,6 +9,7 @@ mod download;
 mod exchange;
 mod failure;
 mod folders;
+mod legacy;
 mod multistatus;
 mod server;
 mod upload;
@@ -30,6 +31,7 @@ use crate::client::{FileInfo, PutBody, PutOutcome, ReplicaClient, TimestampSourc
 use crate::config::WebDavConfig;
 use crate::error::StorageError;
 use crate::layout::{Layout, clean_path};
+use crate::legacy::LegacyStore;
 use body::Body;
 use download::Download;
 use exchange::Request;
@@ -70,19 +72,30 @@ impl WebDavClient {
     }
 
     fn target(&self, level: Level, txids: TxidRange) -> Target {
-        let path = Layout::Ltx.object(&self.root, level, txids);
+        self.target_at(Layout::Ltx.object(&self.root, level, txids))
+    }
+
+    fn target_at(&self, path: String) -> Target {
         let (place, url) = (Place::new(&self.server, &path), self.server.url(&path));
         Target { server: Arc::clone(&self.server), place, url, path }
     }
 
-    async fn download(
-        &self,
-        level: Level,
-        txids: TxidRange,
-        range: Range<u64>,
-    ) -> Result<Download, StorageError> {
-        let Target { place, url, .. } = self.target(level, txids);
-        Download::open(place, url, range).await
+    /// A range of bytes of a file, as [`ReplicaClient::read`] gives them.
+    async fn read_range(&self, target: Target, range: Range<u64>) -> Result<Bytes, StorageError> {
+        if range.is_empty() {
+            return Ok(Bytes::new());
+        }
+        let (offset, length) = (range.start, usize::try_from(range.end - range.start).unwrap_or(usize::MAX));
+        let location = target.place.location.clone();
+        let mut download = Download::open(target.place, target.url, range).await?;
+        let mut bytes = Vec::with_capacity(length.min(LARGEST_READ));
+        while let Some(chunk) = download.next().await? {
+            bytes.extend_from_slice(&chunk);
+        }
+        match bytes.is_empty() {
+            true => Err(StorageError::PastEnd { location, offset }),
+            false => Ok(bytes.into()),
+        }
     }
 
     /// Once, before the first file of a level is written: makes the folder, and clears it of what others abandoned.
@@ -162,6 +175,10 @@ impl ReplicaClient for WebDavClient {
         self.server.location(&self.root)
     }
 
+    fn legacy(&self) -> Option<&dyn LegacyStore> {
+        Some(self)
+    }
+
     async fn init(&self) -> Result<(), StorageError> {
         let place = Place::new(&self.server, &self.root);
         let operation = "first contact";
@@ -217,19 +234,7 @@ impl ReplicaClient for WebDavClient {
     }
 
     async fn read(&self, level: Level, txids: TxidRange, range: Range<u64>) -> Result<Bytes, StorageError> {
-        if range.is_empty() {
-            return Ok(Bytes::new());
-        }
-        let (offset, length) = (range.start, usize::try_from(range.end - range.start).unwrap_or(usize::MAX));
-        let mut download = self.download(level, txids, range).await?;
-        let mut bytes = Vec::with_capacity(length.min(LARGEST_READ));
-        while let Some(chunk) = download.next().await? {
-            bytes.extend_from_slice(&chunk);
-        }
-        match bytes.is_empty() {
-            true => Err(StorageError::PastEnd { location: self.target(level, txids).place.location, offset }),
-            false => Ok(bytes.into()),
-        }
+        self.read_range(self.target(level, txids), range).await
     }
 
     async fn read_stream(
@@ -238,7 +243,8 @@ impl ReplicaClient for WebDavClient {
         txids: TxidRange,
         from: u64,
     ) -> Result<BoxStream<'static, Result<Bytes, StorageError>>, StorageError> {
-        Ok(self.download(level, txids, from..u64::MAX).await?.into_stream())
+        let Target { place, url, .. } = self.target(level, txids);
+        Ok(Download::open(place, url, from..u64::MAX).await?.into_stream())
     }
 
     async fn put(

@@ -2,14 +2,18 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use futures::StreamExt;
 use walstream_ltx::{Level, Txid};
-use walstream_storage::{PutBody, PutOutcome, StorageError, TimestampSource};
+use walstream_storage::{LegacyPart, PutBody, PutOutcome, StorageError, TimestampSource};
 
-use crate::backends::Backend;
+use crate::backends::{Backend, PATH};
 use crate::common::{TIME, chunks, content, header, list, put, range};
+
+/// A WAL segment whose offset has more digits than others.
+const BEYOND_4_GIB: &str = "wal/00000001_100000020.wal.lz4";
 
 pub(crate) async fn an_empty_replica_is_no_error<B: Backend>(backend: B) {
     let client = backend.client();
@@ -218,4 +222,34 @@ pub(crate) async fn replicas_in_one_place_do_not_mix<B: Backend>(backend: B) {
     other.delete(&[(Level::L0, range(1, 1))]).await.unwrap();
     assert_eq!(list(&*one, 0).await.len(), 1);
     assert_eq!(list(&*other, 0).await.len(), 1);
+}
+
+pub(crate) async fn a_replica_of_version_03_is_found_and_read<B: Backend>(backend: B) {
+    let generation = "generations/0ed0e5a977d64650";
+    let names = ["snapshots/00000001.snapshot.lz4", "wal/00000001_00000000.wal.lz4", BEYOND_4_GIB];
+    let names = names.map(|name| format!("{generation}/{name}"));
+    let foreign = ["wal/00000001_00000020.wal.lz4.tmp", "readme.txt", "../readme.txt", "../notes/wal/x"];
+    let before = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
+    for name in names.iter().cloned().chain(foreign.map(|name| format!("{generation}/{name}"))) {
+        backend.plant(&name.replace("0ed0e5a977d64650/../", ""), b"0123456789").await;
+    }
+    let client = backend.client();
+    let store = client.legacy().unwrap();
+    let mut objects = store.list_legacy().await.unwrap();
+    objects.sort_by_key(|object| (object.index, object.part));
+    assert_eq!(objects.iter().map(|object| object.name.as_str()).collect::<Vec<_>>(), names);
+    assert_eq!(objects[2].part, LegacyPart::Wal { offset: (1 << 32) + 32 });
+    for object in &objects {
+        assert_eq!(object.size, 10);
+        // Most servers tell whole seconds.
+        assert!(object.created_at.as_millis() as u128 > before - 2000, "{object:?}");
+        for (range, expected) in [(0..10, "0123456789"), (3..6, "345"), (8..99, "89"), (3..3, "")] {
+            assert_eq!(store.read_legacy(object, range).await.unwrap(), expected);
+        }
+        assert!(matches!(store.read_legacy(object, 10..12).await, Err(StorageError::PastEnd { .. })));
+    }
+    objects[0].name.push('x');
+    assert!(matches!(store.read_legacy(&objects[0], 0..1).await, Err(StorageError::NotFound { .. })));
+    let neighbour = backend.client_of(&PATH[..PATH.len() - 1]);
+    assert_eq!(neighbour.legacy().unwrap().list_legacy().await.unwrap(), []);
 }

@@ -59,6 +59,7 @@ macro_rules! each_case {
             a_long_stream_arrives_whole
             a_stream_that_breaks_leaves_nothing
             a_local_file_is_uploaded
+            a_replica_of_version_03_is_found_and_read
         }
         each_case! { $backend, memory:
             a_gibibyte_needs_64_mebibytes_of_memory

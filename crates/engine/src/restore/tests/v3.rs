@@ -9,7 +9,7 @@ use walstream_ltx::{Timestamp, Txid};
 use super::Desk;
 use super::golden::Golden;
 use crate::error::EngineError;
-use crate::restore::{Target, Verified, points};
+use crate::restore::{Plan, Target, Verified, plan, points};
 
 /// The object whose name ends like this.
 fn object(golden: &Golden, end: &str) -> PathBuf {
@@ -79,6 +79,32 @@ async fn every_state_in_the_list_is_restored() {
             assert_eq!((restored.created_at, restored.newest), (point.created_at, last));
             assert!(!last || database == golden.final_database(), "{name}");
         }
+    }
+}
+
+#[tokio::test]
+async fn the_plan_is_what_is_read() {
+    let (golden, desk) = (Golden::open("v3-a"), Desk::new());
+    for target in [Target::Latest, Target::At(points(&*golden.client()).await.unwrap()[3].created_at)] {
+        let Ok(Plan::Legacy(backup)) = plan(&*golden.client(), &target).await else { panic!("no backup") };
+        let names: Vec<&str> =
+            backup.objects().map(|object| object.name.rsplit('/').next().unwrap()).collect();
+        assert_eq!(names[..2], ["00000000.snapshot.lz4", "00000000_00000000.wal.lz4"]);
+        assert_eq!(names.len(), if target == Target::Latest { 18 } else { 4 });
+        let (restored, _) = desk.restore(&golden.client(), target).await.unwrap();
+        assert_eq!(backup.objects().map(|object| object.size).sum::<u64>(), restored.bytes_fetched);
+        assert_eq!(backup.objects().map(|object| object.created_at).max(), Some(restored.created_at));
+    }
+}
+
+#[tokio::test]
+async fn a_hole_that_names_show_is_in_the_way_of_a_plan_too() {
+    for missing in ["wal/00000001_00000000.wal.lz4", "wal/00000002_00000000.wal.lz4"] {
+        let golden = Golden::open("v3-a");
+        fs::remove_file(object(&golden, missing)).unwrap();
+        let error = plan(&*golden.client(), &Target::Latest).await.unwrap_err().to_string();
+        assert_eq!(error, refusal(&golden).await);
+        assert!(error.contains("missing WAL"), "{error}");
     }
 }
 

@@ -9,9 +9,9 @@ use std::os::unix::fs::FileExt;
 use lz4_flex::frame::FrameDecoder;
 use tokio::sync::mpsc;
 use walstream_ltx::{Commit, PageSize};
-use walstream_storage::{LegacyObject, LegacyPart};
+use walstream_storage::LegacyObject;
 
-use super::damaged;
+use super::{damaged, row};
 use crate::error::EngineError;
 use crate::restore::by_stream::FileBytes;
 use crate::restore::write::Output;
@@ -20,7 +20,8 @@ use crate::restore::write::Output;
 const WAL_HEADER: u64 = 32;
 const FRAME_HEADER: u64 = 24;
 
-/// Unpacks a snapshot and applies the segments, which come in order. Returns the shape of the database.
+/// Unpacks a snapshot and applies the segments, which come in order and without a WAL missing. Returns the shape of the
+/// database.
 pub(super) fn apply(
     snapshot: &LegacyObject,
     segments: &[LegacyObject],
@@ -30,15 +31,8 @@ pub(super) fn apply(
 ) -> Result<(PageSize, Commit), EngineError> {
     let mut objects = Objects { chunks, location };
     objects.unpack(snapshot, output.file(), output)?;
-    let mut next = snapshot.index;
     for wal in segments.chunk_by(|a, b| a.index == b.index) {
-        let [first, ..] = wal else { continue };
-        if first.index != next {
-            let expected = format!("missing WAL index: expected {next:08x}, found {:08x}", first.index);
-            return Err(EngineError::Legacy { location: location.to_owned(), reason: expected });
-        }
         objects.apply_wal(wal, output)?;
-        next = next.saturating_add(1);
     }
     shape(output).ok_or_else(|| damaged(location, snapshot, "it does not hold a SQLite database"))
 }
@@ -70,11 +64,7 @@ impl Objects<'_> {
         let file = output.create_wal()?;
         let mut length = 0;
         for segment in segments {
-            if segment.part != (LegacyPart::Wal { offset: length }) {
-                let index = segment.index;
-                let reason = format!("missing WAL segment: expected {index:08x}_{length:08x} before it");
-                return Err(damaged(self.location, segment, reason));
-            }
+            row::check_offset(segment, length, self.location)?;
             length += self.unpack(segment, &file, output)?;
         }
         let frames = frames(&file, length).ok_or_else(|| self.bad_wal(segments, "it is no WAL"))?;

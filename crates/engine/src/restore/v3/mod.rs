@@ -6,6 +6,7 @@
 
 mod apply;
 mod check;
+mod row;
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -38,8 +39,8 @@ pub(super) async fn list(client: &dyn ReplicaClient) -> Result<Vec<LegacyObject>
 }
 
 /// A snapshot and the WAL segments after it, in order.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Backup {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Backup {
     snapshot: LegacyObject,
     segments: Vec<LegacyObject>,
 }
@@ -75,8 +76,14 @@ pub(super) fn choose(objects: &[LegacyObject], files: &[FileInfo], target: &Targ
 }
 
 impl Backup {
-    fn objects(&self) -> impl Iterator<Item = &LegacyObject> {
+    /// Everything that is read to restore it, in that order.
+    pub fn objects(&self) -> impl Iterator<Item = &LegacyObject> {
         std::iter::once(&self.snapshot).chain(&self.segments)
+    }
+
+    /// An error if the names alone show that something is missing.
+    pub(super) fn check_names(&self, location: &str) -> Result<(), EngineError> {
+        row::check(&self.snapshot, &self.segments, location)
     }
 }
 
@@ -254,6 +261,16 @@ mod tests {
         assert_eq!(row(at(29)), ("b".into(), vec![(0, wal(0))]));
         assert_eq!(choose(&objects, &[], &at(19)), None);
         assert_eq!(choose(&objects, &[], &Target::Txid(Txid::FIRST)), None);
+    }
+
+    #[test]
+    fn segments_beyond_4_gib_come_after_the_others() {
+        let long = 1 << 32;
+        let objects =
+            [object("a", 0, None, 1), object("a", 0, Some(long), 3), object("a", 0, Some(long - 32), 2)];
+        let backup = choose(&objects, &[], &Target::Latest).unwrap();
+        let offsets: Vec<LegacyPart> = backup.segments.iter().map(|segment| segment.part).collect();
+        assert_eq!(offsets, [LegacyPart::Wal { offset: long - 32 }, LegacyPart::Wal { offset: long }]);
     }
 
     #[test]
