@@ -138,14 +138,21 @@ impl Shop<'_> {
         });
     }
 
-    /// A commit, and a moment after it. Many servers tell times in whole seconds, rounded down, so the next commit waits
-    /// for the next second.
+    /// A commit, and a moment after it that lies before the next.
     fn sell_and_note(&mut self) {
         self.sell();
         let time = self.site.app.query("SELECT strftime('%Y-%m-%dT%H:%M:%fZ')");
         self.moments.push(Moment { time, rows: rows(self.site.app.path()) });
-        let part = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().subsec_millis();
-        std::thread::sleep(Duration::from_millis(u64::from(1010 - part)));
+        wait_for_the_next_second();
+    }
+
+    /// The application's own checkpoint, which copies what it can: version 0.3 reads all the time, and restarts the WAL
+    /// itself.
+    fn truncate(&self) {
+        let app = &self.site.app;
+        app.connection().busy_timeout(Duration::ZERO).unwrap();
+        app.checkpoint("TRUNCATE");
+        app.connection().busy_timeout(DEADLINE).unwrap();
     }
 
     /// Version 0.3 follows the application for a while: WALs that are restarted, a stop and a start, a fresh snapshot, and
@@ -154,8 +161,7 @@ impl Shop<'_> {
         let daemon = self.replicate("");
         for _ in 0..3 {
             self.sell_and_note();
-            // While somebody reads, as it does, this copies what it can and restarts nothing.
-            self.site.app.checkpoint("PASSIVE");
+            self.truncate();
         }
         self.sell();
         daemon.stop();
@@ -171,6 +177,7 @@ impl Shop<'_> {
 
         fs::remove_dir_all(self.site.folder.path().join(".shop.db-litestream")).unwrap();
         self.site.app.checkpoint("TRUNCATE");
+        wait_for_the_next_second();
         let daemon = self.replicate("");
         for _ in 0..2 {
             self.sell_and_note();
@@ -179,6 +186,12 @@ impl Shop<'_> {
         daemon.stop();
         assert_eq!(self.count_03("generations", 1), 2);
     }
+}
+
+/// Many servers tell times in whole seconds, rounded down: what they are to tell apart must not be of the same.
+fn wait_for_the_next_second() {
+    let part = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().subsec_millis();
+    std::thread::sleep(Duration::from_millis(u64::from(1010 - part)));
 }
 
 const SOLD: &str = "SELECT value FROM setting WHERE key = 'sold'";
