@@ -7,6 +7,7 @@ mod clouds;
 mod commands;
 mod configurations;
 mod history;
+mod long_wal;
 mod mcp;
 mod merged;
 mod nats;
