@@ -234,9 +234,9 @@ fn both_find_the_same_history_on_s3() {
 fn both_find_the_same_history_where_both_wrote_by_turns() {
     let folder = tempfile::tempdir().unwrap();
     let place = Place::directory(folder.path());
-    let mut history = History::new(&place, "14s");
+    let mut history = History::new(&place, "18s");
     for writer in [litestream(), walstream(), litestream()] {
-        history = history.under(&writer, Duration::from_secs(8));
+        history = history.under(&writer, Duration::from_millis(8500));
     }
     history.is_real();
     history.is_of_both();
