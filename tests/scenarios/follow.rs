@@ -132,7 +132,7 @@ fn readers_of_a_copy_of_a_bucket_never_see_a_mixture_on_moto() {
 }
 
 #[test]
-fn a_commit_is_on_the_copy_within_the_intervals() {
+fn commits_come_to_the_copy_one_by_one() {
     let site = Site::new();
     let (app, copy) = (site.app_with_mebibytes(1), site.path("copy.db"));
     site.replicate_once();
