@@ -115,7 +115,8 @@ fn carry_some(mut near: TcpStream, server: &str, ends_after: usize, traffic: &Tr
         left -= length;
         traffic.bytes.fetch_add(length, Ordering::SeqCst);
     }
-    let _ = (near.shutdown(Shutdown::Both), far.shutdown(Shutdown::Both));
+    // What was sent must arrive, as on a line that breaks behind it.
+    let _ = (near.shutdown(Shutdown::Write), far.shutdown(Shutdown::Both));
 }
 
 /// Takes everything from one side and gives it to the other, as long as the line is not dead.

@@ -1,13 +1,14 @@
 //! Bytes of the planned files.
 //!
 //! Invariant: what [`Source::read`] returns has exactly the length that was asked for. A dropped connection
-//! costs the range that it interrupted and nothing more.
+//! costs the range that it interrupted and nothing more; a line on which no connection lasts costs time, as long as
+//! anything gets through.
 
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use walstream_ltx::{Header, PageIndex, Pgno, TAIL_GUESS, Tail, merged_header, parse_tail};
 use walstream_storage::{FileInfo, ReplicaClient, StorageError};
 
@@ -26,20 +27,36 @@ const SMALL: u64 = 256 << 10;
 /// Pauses before a failed range is tried again. Stores retry by themselves; this is for what they give up on.
 const PAUSES: [Duration; 3] =
     [Duration::from_millis(100), Duration::from_millis(500), Duration::from_millis(2500)];
+/// How many times less is asked for then.
+const LESS: u64 = 4;
+/// But no less than these bytes.
+const LEAST: u64 = 64 << 10;
 
-/// Makes a request again until it brings exactly `length` bytes, if its failure may pass. An object that stays
-/// shorter is [`StorageError::PastEnd`].
+/// Fetches exactly the bytes of a range. A request whose failure may pass is made again, for less, since a bad line may let
+/// no more through at a time; whatever arrives renews the patience. An object that stays shorter is
+/// [`StorageError::PastEnd`].
 pub(super) async fn patiently<F: Future<Output = Result<Bytes, StorageError>>>(
     counts: &Counts,
-    length: u64,
-    mut read: impl FnMut() -> F,
+    range: Range<u64>,
+    mut read: impl FnMut(Range<u64>) -> F,
 ) -> Result<Bytes, StorageError> {
-    let mut pauses = PAUSES.iter();
+    let (mut arrived, mut at) = (BytesMut::new(), range.start);
+    let (mut step, mut pauses) = (range.end - range.start, PAUSES.iter());
     loop {
-        let problem = match read().await {
-            Ok(bytes) if bytes.len() as u64 == length => {
+        let wanted = at..range.end.min(at + step);
+        let problem = match read(wanted.clone()).await {
+            Ok(bytes) if bytes.len() as u64 == wanted.end - wanted.start => {
                 counts.add_fetched(bytes.len());
-                return Ok(bytes);
+                if wanted == range {
+                    return Ok(bytes);
+                }
+                arrived.extend_from_slice(&bytes);
+                at = wanted.end;
+                if at == range.end {
+                    return Ok(arrived.freeze());
+                }
+                pauses = PAUSES.iter();
+                continue;
             }
             Ok(bytes) => StorageError::PastEnd { location: String::new(), offset: bytes.len() as u64 },
             Err(error) if error.is_transient() || matches!(error, StorageError::PastEnd { .. }) => error,
@@ -48,6 +65,7 @@ pub(super) async fn patiently<F: Future<Output = Result<Bytes, StorageError>>>(
         let Some(&pause) = pauses.next() else { return Err(problem) };
         tracing::debug!(error = %problem, "read again");
         tokio::time::sleep(pause).await;
+        step = (step / LESS).max(LEAST);
     }
 }
 
@@ -101,9 +119,8 @@ impl Source {
             return slice.map(|(start, end)| kept.slice(start..end)).ok_or_else(|| self.cut_short());
         }
         let (level, txids) = (self.file.level, self.file.txids);
-        let length = range.end - range.start;
-        let read = || self.client.read(level, txids, range.clone());
-        match patiently(&self.counts, length, read).await {
+        let read = |part| self.client.read(level, txids, part);
+        match patiently(&self.counts, range, read).await {
             Ok(bytes) => Ok(bytes),
             Err(StorageError::PastEnd { .. }) => Err(self.cut_short()),
             Err(StorageError::NotFound { .. }) => Err(self.damaged("it vanished while it was needed")),
@@ -158,5 +175,49 @@ impl Source {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::{Cell, RefCell};
+
+    use super::*;
+
+    fn unavailable() -> StorageError {
+        StorageError::Unavailable {
+            operation: "reading",
+            location: String::new(),
+            reason: "the connection broke".to_owned(),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_line_that_lets_little_through_costs_time_and_no_more() {
+        let content: Vec<u8> = (0..FAR_RANGE).map(|n| (n % 251) as u8).collect();
+        for most in [u64::MAX, 1 << 20, 100 << 10, LEAST] {
+            let (counts, asked) = (Counts::default(), Cell::new(0));
+            let read = async |range: Range<u64>| {
+                asked.set(asked.get() + 1);
+                // Every third request fails for another reason.
+                let passes = range.end - range.start <= most && (asked.get() % 3 != 0 || most == u64::MAX);
+                let bytes = &content[range.start as usize..range.end as usize];
+                if passes { Ok(Bytes::copy_from_slice(bytes)) } else { Err(unavailable()) }
+            };
+            let found = patiently(&counts, 5..FAR_RANGE, read).await.unwrap();
+            assert!(found == content[5..], "at most {most} at a time");
+            assert_eq!(counts.fetched(), FAR_RANGE - 5, "nothing arrived twice");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_ends_where_nothing_gets_through() {
+        let asked = RefCell::new(Vec::new());
+        let read = async |range: Range<u64>| {
+            asked.borrow_mut().push(range.end - range.start);
+            Err::<Bytes, _>(unavailable())
+        };
+        assert!(patiently(&Counts::default(), 0..FAR_RANGE, read).await.is_err());
+        assert_eq!(*asked.borrow(), [4 << 20, 1 << 20, 256 << 10, 64 << 10]);
     }
 }

@@ -198,8 +198,7 @@ async fn read(
     let Some(store) = client.legacy() else {
         return Err(damaged(&client.location(), &object, "the store cannot read it"));
     };
-    let length = range.end - range.start;
-    match patiently(&counts, length, || store.read_legacy(&object, range.clone())).await {
+    match patiently(&counts, range, |part| store.read_legacy(&object, part)).await {
         Err(StorageError::PastEnd { .. }) => {
             Err(damaged(&client.location(), &object, "it is shorter than in the listing"))
         }
