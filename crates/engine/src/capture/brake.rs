@@ -65,6 +65,8 @@ struct Flags {
     wanted: bool,
     /// Whether he has it.
     held: bool,
+    /// Whether the lock is tried for, or had, for his sake alone: the WAL is not long.
+    for_hold: bool,
     /// Whether a turn is as short as can be.
     tight: bool,
     over: bool,
@@ -134,25 +136,32 @@ impl Drop for Brake {
 impl Drop for Hold {
     fn drop(&mut self) {
         let flags = self.state.change(|flags| (flags.wanted, flags.tight) = (false, false));
-        // Who lets go of it may rely on that writers are let in.
-        drop(self.state.wait(flags, RELEASE, |flags| flags.held));
+        // Who lets go of it, or has given it up, may rely on that writers are let in.
+        drop(self.state.wait(flags, RELEASE, |flags| flags.held || flags.for_hold));
     }
 }
 
 fn brake(connection: &Connection, state: &State, kept_out: &Spent) {
     loop {
-        let (flags, wal) = (*state.flags(), wal_bytes(connection));
+        let is_long = wal_bytes(connection) >= LONG;
+        let begin = |flags: &mut Flags| flags.for_hold = flags.wanted && !flags.over && !is_long;
+        let flags = *state.change(begin);
         if flags.over {
             return;
         }
-        if !flags.wanted && wal < LONG {
+        if !flags.wanted && !is_long {
             drop(state.wait(state.flags(), LOOK, |flags| !flags.wanted && !flags.over));
-        // Not to get the lock is no harm.
-        } else if keep_out(connection) {
-            hold(connection, state, kept_out);
-            give_turn(connection, state);
-        } else {
-            sleep(LOCK_STEP / 5);
+            continue;
+        }
+        let locked = keep_out(connection);
+        if locked {
+            hold(connection, state, is_long, kept_out);
+        }
+        drop(state.change(|flags| flags.for_hold = false));
+        match locked {
+            true => give_turn(connection, state),
+            // Not to get the lock is no harm.
+            false => sleep(LOCK_STEP / 5),
         }
     }
 }
@@ -171,16 +180,16 @@ fn keep_out(connection: &Connection) -> bool {
     locked
 }
 
-/// Has the lock for a while, or as long as a [`Hold`] says. One that is wanted late waits for the next time, so that
-/// writers need not wait for both.
-fn hold(connection: &Connection, state: &State, kept_out: &Spent) {
+/// Has the lock for a while if the WAL is long, or as long as a [`Hold`] says. One that is wanted late waits for the next
+/// time, so that writers need not wait for both.
+fn hold(connection: &Connection, state: &State, is_long: bool, kept_out: &Spent) {
     let started = Instant::now();
     let mut flags = state.flags();
     loop {
         let was_held = flags.held;
         flags.held = flags.wanted && !flags.over && (was_held || started.elapsed() < EARLY);
         let left = HOLD.saturating_sub(started.elapsed());
-        let is_enough = was_held || flags.wanted || flags.over || left.is_zero();
+        let is_enough = was_held || flags.wanted || flags.over || !is_long || left.is_zero();
         state.changed.notify_all();
         // Nobody may believe in the lock from before it ends.
         if is_enough && !flags.held {
@@ -226,6 +235,24 @@ fn wal_bytes(connection: &Connection) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_gives_a_hold_up_waits_until_nobody_tries_for_it_any_more() {
+        let state = Arc::new(State::default());
+        let hold = Hold { state: Arc::clone(&state) };
+        // The thread has seen that a hold is wanted, and is about to take the lock.
+        drop(state.change(|flags| (flags.wanted, flags.for_hold) = (true, true)));
+        let thread = std::thread::spawn({
+            let state = Arc::clone(&state);
+            move || {
+                sleep(Duration::from_millis(50));
+                drop(state.change(|flags| flags.for_hold = false));
+            }
+        });
+        drop(hold);
+        assert!(!state.flags().for_hold, "somebody may still take the lock");
+        thread.join().unwrap();
+    }
 
     #[test]
     fn a_hold_keeps_writers_out_and_no_longer_than_it_lives() {
